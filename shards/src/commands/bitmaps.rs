@@ -1,0 +1,5 @@
+//! Placeholder for the bitmaps family.
+
+use crate::row::Row;
+
+pub const ROWS: &[Row] = &[];

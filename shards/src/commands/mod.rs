@@ -1,0 +1,10 @@
+//! The shard's command families, one file each with its table of rows on top.
+
+pub mod bitmaps;
+pub mod keys;
+pub mod strings;
+
+use crate::row::Row;
+
+/// Every family's table.
+pub const FAMILIES: &[&[Row]] = &[strings::ROWS, bitmaps::ROWS, keys::ROWS];

@@ -1,0 +1,5 @@
+//! Placeholder for the strings family.
+
+use crate::row::Row;
+
+pub const ROWS: &[Row] = &[];

@@ -1,0 +1,228 @@
+//! Edits: what happened to the keyspace, already resolved, as bytes. The log, replicas and recovery know
+//! nothing else of a command. Kinds are numbers on disk: append-only. Drawn in docs/formats/wal.md.
+//!
+//! Encoding: `kind u8`, then the fields in the order of the variant: `db` LEB128, byte strings as LEB128 length and
+//! bytes, deadlines as LEB128 of their packed form (0: none), integers as zigzag LEB128.
+
+use super::entry::StringRef;
+use crate::units::{Db, Deadline};
+
+const PUT_BYTES: u8 = 1;
+const PUT_INTEGER: u8 = 2;
+const REMOVE: u8 = 3;
+const SET_DEADLINE: u8 = 4;
+const SPLICE: u8 = 5;
+const RENAME: u8 = 6;
+const FLUSH: u8 = 7;
+const FLUSH_ALL: u8 = 8;
+const SWAP: u8 = 9;
+const PUT_RAW: u8 = 10;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Edit<'a> {
+    Put { db: Db, key: &'a [u8], value: StringRef<'a>, deadline: Option<Deadline> },
+    Remove { db: Db, key: &'a [u8] },
+    SetDeadline { db: Db, key: &'a [u8], deadline: Option<Deadline> },
+    Splice { db: Db, key: &'a [u8], offset: u64, bytes: &'a [u8] },
+    Rename { db: Db, key: &'a [u8], to_db: Db, to_key: &'a [u8] },
+    Flush { db: Db },
+    FlushAll,
+    Swap { a: Db, b: Db },
+}
+
+/// Bytes that are no edit of this version.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum EditError {
+    #[error("an edit ends in the middle")]
+    Truncated,
+    #[error("unknown kind of edit {0}")]
+    UnknownKind(u8),
+    #[error("a number in an edit is out of range")]
+    BadNumber,
+}
+
+impl<'a> Edit<'a> {
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match *self {
+            Edit::Put { db, key, value, deadline } => {
+                out.push(match value {
+                    StringRef::Integer(_) => PUT_INTEGER,
+                    StringRef::Bytes(_) => PUT_BYTES,
+                    StringRef::Raw(_) => PUT_RAW,
+                });
+                number(out, db.0 as u64);
+                string(out, key);
+                number(out, deadline.map_or(0, Deadline::to_bits));
+                match value {
+                    StringRef::Integer(value) => number(out, zigzag(value)),
+                    StringRef::Bytes(bytes) | StringRef::Raw(bytes) => string(out, bytes),
+                }
+            }
+            Edit::Remove { db, key } => {
+                out.push(REMOVE);
+                number(out, db.0 as u64);
+                string(out, key);
+            }
+            Edit::SetDeadline { db, key, deadline } => {
+                out.push(SET_DEADLINE);
+                number(out, db.0 as u64);
+                string(out, key);
+                number(out, deadline.map_or(0, Deadline::to_bits));
+            }
+            Edit::Splice { db, key, offset, bytes } => {
+                out.push(SPLICE);
+                number(out, db.0 as u64);
+                string(out, key);
+                number(out, offset);
+                string(out, bytes);
+            }
+            Edit::Rename { db, key, to_db, to_key } => {
+                out.push(RENAME);
+                number(out, db.0 as u64);
+                string(out, key);
+                number(out, to_db.0 as u64);
+                string(out, to_key);
+            }
+            Edit::Flush { db } => {
+                out.push(FLUSH);
+                number(out, db.0 as u64);
+            }
+            Edit::FlushAll => out.push(FLUSH_ALL),
+            Edit::Swap { a, b } => {
+                out.push(SWAP);
+                number(out, a.0 as u64);
+                number(out, b.0 as u64);
+            }
+        }
+    }
+
+    pub fn encode_to_vec(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.encode(&mut out);
+        out
+    }
+
+    /// The first edit in `bytes`, and how many bytes it took.
+    pub fn decode(bytes: &'a [u8]) -> Result<(Edit<'a>, usize), EditError> {
+        let mut at = Decoder { bytes, at: 0 };
+        let kind = at.byte()?;
+        let edit = match kind {
+            PUT_BYTES | PUT_INTEGER | PUT_RAW => {
+                let (db, key) = (at.db()?, at.string()?);
+                let deadline = Deadline::from_bits(at.number()?);
+                let value = match kind {
+                    PUT_INTEGER => StringRef::Integer(unzigzag(at.number()?)),
+                    PUT_RAW => StringRef::Raw(at.string()?),
+                    _ => StringRef::Bytes(at.string()?),
+                };
+                Edit::Put { db, key, value, deadline }
+            }
+            REMOVE => Edit::Remove { db: at.db()?, key: at.string()? },
+            SET_DEADLINE => {
+                Edit::SetDeadline { db: at.db()?, key: at.string()?, deadline: Deadline::from_bits(at.number()?) }
+            }
+            SPLICE => Edit::Splice { db: at.db()?, key: at.string()?, offset: at.number()?, bytes: at.string()? },
+            RENAME => Edit::Rename { db: at.db()?, key: at.string()?, to_db: at.db()?, to_key: at.string()? },
+            FLUSH => Edit::Flush { db: at.db()? },
+            FLUSH_ALL => Edit::FlushAll,
+            SWAP => Edit::Swap { a: at.db()?, b: at.db()? },
+            other => return Err(EditError::UnknownKind(other)),
+        };
+        Ok((edit, at.at))
+    }
+}
+
+/// The edits of the batch being made.
+#[derive(Debug)]
+pub(super) struct EditLog {
+    bytes: Vec<u8>,
+    count: u32,
+    enabled: bool,
+}
+
+impl Default for EditLog {
+    fn default() -> Self {
+        EditLog { bytes: Vec::new(), count: 0, enabled: true }
+    }
+}
+
+impl EditLog {
+    pub(super) fn push(&mut self, edit: &Edit<'_>) {
+        if self.enabled {
+            edit.encode(&mut self.bytes);
+            self.count += 1;
+        }
+    }
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+    pub(super) fn take(&mut self, mut empty: Vec<u8>) -> Vec<u8> {
+        empty.clear();
+        self.count = 0;
+        std::mem::replace(&mut self.bytes, empty)
+    }
+    pub(super) fn set_enabled(&mut self, on: bool) {
+        self.enabled = on;
+    }
+}
+
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+fn number(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn string(out: &mut Vec<u8>, bytes: &[u8]) {
+    number(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+struct Decoder<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Decoder<'a> {
+    fn byte(&mut self) -> Result<u8, EditError> {
+        let byte = *self.bytes.get(self.at).ok_or(EditError::Truncated)?;
+        self.at += 1;
+        Ok(byte)
+    }
+    fn number(&mut self) -> Result<u64, EditError> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            if shift == 63 && byte > 1 {
+                return Err(EditError::BadNumber);
+            }
+            value |= ((byte & 0x7f) as u64) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(EditError::BadNumber)
+    }
+    fn db(&mut self) -> Result<Db, EditError> {
+        u16::try_from(self.number()?).map(Db).map_err(|_| EditError::BadNumber)
+    }
+    fn string(&mut self) -> Result<&'a [u8], EditError> {
+        let len = usize::try_from(self.number()?).map_err(|_| EditError::BadNumber)?;
+        let end = self.at.checked_add(len).ok_or(EditError::BadNumber)?;
+        let bytes = self.bytes.get(self.at..end).ok_or(EditError::Truncated)?;
+        self.at = end;
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,15 @@
+//! One shard of the database: a pure, single-threaded, deterministic state machine.
+//!
+//! Events, the time and a seed come in; reply bytes, edits and wishes go out. Nothing here does I/O,
+//! reads a clock, spawns a thread or logs: a call never suspends, so no half-done mutation can be seen.
+
+pub mod call;
+pub mod commands;
+pub mod error;
+pub mod keyspace;
+pub mod numbers;
+pub mod owner;
+pub mod random;
+pub mod reply;
+pub mod row;
+pub mod units;

@@ -1,0 +1,1 @@
+//! Shardis, the server around the shards.
