@@ -1,1 +1,9 @@
-//! Shardis, the server around the shards.
+//! Shardis, the server around the shards: what talks to clients, peers, disk and cores.
+
+pub mod admin;
+pub mod commands;
+pub mod core;
+pub mod resp;
+pub mod router;
+pub mod runtime;
+pub mod session;

@@ -52,6 +52,8 @@ impl Traits {
     pub const NO_ASYNC_LOADING: Traits = Traits(1 << 16);
     pub const SKIP_MONITOR: Traits = Traits(1 << 17);
     pub const SKIP_SLOWLOG: Traits = Traits(1 << 18);
+    /// May reach keys of a database other than the connection's (COPY, MOVE).
+    pub const OTHER_DATABASES: Traits = Traits(1 << 19);
 
     pub const fn has(self, other: Traits) -> bool {
         self.0 & other.0 == other.0

@@ -1,0 +1,535 @@
+//! One command of one client: may it run, where, and what becomes of its reply.
+
+use super::Core;
+use super::intake::Flow;
+use crate::commands::catalog::{Command, CommandNumber, Run};
+use crate::commands::{ServerCall, ServerHandler};
+use crate::router::batch::{ConnectionId, Ticket, Work};
+use crate::router::gather::{Ending, Gathering};
+use crate::session::{Closing, ReplyMode};
+use shards::call::{Args, Span};
+use shards::error::{CommandError, DB_OUT_OF_RANGE};
+use shards::owner::Caller;
+use shards::reply::{Protocol, Reply};
+use shards::row::{Gather, Handler, Keys, Route, Row, Traits};
+use shards::units::{Db, Offset, ShardId};
+
+const NO_AUTH: CommandError = CommandError::new("NOAUTH Authentication required.");
+
+/// Bits of a SCAN cursor that say which shard it is at.
+const CURSOR_SHARD_BITS: u32 = 10;
+
+impl Core {
+    pub(super) fn shard_of(&self, key: &[u8]) -> ShardId {
+        if self.shards == 1 { self.shard } else { self.slots.shard_of(shards::slot::slot_of(key)) }
+    }
+
+    /// Takes one request of a connection.
+    pub(super) fn dispatch(&mut self, connection: ConnectionId, command: Option<CommandNumber>, args: Args<'_>) -> Flow {
+        let Some(session) = self.sessions.get_mut(connection.index as usize) else { return Flow::Done };
+        if session.held {
+            return Flow::Hold;
+        }
+        if session.closing != Closing::Open {
+            return Flow::Done;
+        }
+        match session.reply_mode {
+            ReplyMode::SkipNext => session.reply_mode = ReplyMode::Skipping,
+            ReplyMode::Skipping => session.reply_mode = ReplyMode::On,
+            ReplyMode::On | ReplyMode::Off => {}
+        }
+        let Some(number) = command else {
+            self.refuse_call(connection, None, &unknown_command(args));
+            return Flow::Done;
+        };
+        let authenticated = session.authenticated;
+        let command = self.catalog.get(number);
+        let (run, traits) = (command.run, command.traits());
+        if let Err(error) = admit(command, authenticated, args) {
+            self.refuse_call(connection, Some(number), &error);
+            return Flow::Done;
+        }
+        if traits.has(Traits::WRITE)
+            && let Some(error) = self.log.refusal(self.shard)
+        {
+            self.refuse_call(connection, Some(number), &error);
+            return Flow::Done;
+        }
+        let session = &mut self.sessions[connection.index as usize];
+        session.last_command = command.name();
+        session.commands += 1;
+        self.stats.commands += 1;
+        let flow = match run {
+            Run::Shard(row) => self.dispatch_shard(connection, number, row, args),
+            Run::Server(row) => {
+                self.dispatch_server(connection, number, row.name, row.handler, args);
+                Flow::Done
+            }
+        };
+        self.check_output(connection);
+        flow
+    }
+
+    fn refuse_call(&mut self, connection: ConnectionId, number: Option<CommandNumber>, error: &CommandError) {
+        self.latency.rejected(number, error);
+        let mut reply = Vec::new();
+        Reply::new(&mut reply, Protocol::Resp2).error(error);
+        self.answer(connection, &reply, Offset(0));
+    }
+
+    // ---- commands of the shards --------------------------------------------------------------------------
+
+    fn dispatch_shard(
+        &mut self,
+        connection: ConnectionId,
+        number: CommandNumber,
+        row: &'static Row<Handler>,
+        args: Args<'_>,
+    ) -> Flow {
+        if self.shards == 1 {
+            return self.run_alone(connection, number, row, args);
+        }
+        match (row.route, row.keys) {
+            (Route::Keyed, Keys::Range { first, last, .. }) if first == last => {
+                self.run_on(self.shard_of(args.at(first as usize)), connection, number, row, args)
+            }
+            (Route::Keyed | Route::Split(_), _) => self.run_keys(connection, number, row, args),
+            (Route::Every(gather), _) => self.spread_everywhere(connection, number, row, args, Ending::Gather(gather)),
+            (Route::Any, _) => {
+                let draw = self.owner.random.next_u64();
+                self.spread_everywhere(connection, number, row, args, Ending::Draw(draw))
+            }
+            (Route::Cursor, _) => self.run_scan(connection, number, row, args),
+            (Route::Front, _) => self.run_here(connection, number, row, args),
+        }
+    }
+
+    /// The only shard: no routing, but SCAN's cursor has the same form everywhere.
+    fn run_alone(
+        &mut self,
+        connection: ConnectionId,
+        number: CommandNumber,
+        row: &'static Row<Handler>,
+        args: Args<'_>,
+    ) -> Flow {
+        match row.route {
+            Route::Cursor => self.run_scan(connection, number, row, args),
+            Route::Keyed | Route::Split(_) | Route::Every(_) | Route::Any | Route::Front => {
+                self.run_here(connection, number, row, args)
+            }
+        }
+    }
+
+    fn run_on(
+        &mut self,
+        shard: ShardId,
+        connection: ConnectionId,
+        number: CommandNumber,
+        row: &'static Row<Handler>,
+        args: Args<'_>,
+    ) -> Flow {
+        if shard == self.shard {
+            return self.run_here(connection, number, row, args);
+        }
+        if !self.has_credit(shard) {
+            return Flow::Hold;
+        }
+        let session = &mut self.sessions[connection.index as usize];
+        let (db, protocol) = (session.db, session.protocol);
+        let slot = if mutes(session.reply_mode) { MUTED_SLOT } else { session.replies.reserve() };
+        let ticket = Ticket { connection, slot, part: 0 };
+        self.call(shard, ticket, Work::Command(number), db, protocol, args.iter());
+        Flow::Done
+    }
+
+    /// Runs on this core's shard, and puts the reply where it belongs.
+    fn run_here(
+        &mut self,
+        connection: ConnectionId,
+        number: CommandNumber,
+        row: &'static Row<Handler>,
+        args: Args<'_>,
+    ) -> Flow {
+        let session = &mut self.sessions[connection.index as usize];
+        let caller = Caller { db: session.db, now: self.now, protocol: session.protocol };
+        if session.replies.is_direct() && session.reply_mode == ReplyMode::On {
+            // The way of nearly every call: the reply is written where it will be sent from.
+            let mut out = std::mem::take(&mut session.replies.out);
+            let start = out.len();
+            let until = self.execute(number, row, args, caller, &mut out);
+            let session = &mut self.sessions[connection.index as usize];
+            session.replies.out = out;
+            if until > self.log.released {
+                session.replies.hold_back(start, until);
+                self.mark_gated(connection);
+            }
+            self.mark_dirty(connection);
+        } else {
+            let mut out = std::mem::take(&mut self.scratch);
+            out.clear();
+            let until = self.execute(number, row, args, caller, &mut out);
+            self.answer(connection, &out, until);
+            self.scratch = out;
+        }
+        Flow::Done
+    }
+
+    /// Executes and measures; the offset that must be committed before the reply may be seen (0: at once).
+    pub(super) fn execute(
+        &mut self,
+        number: CommandNumber,
+        row: &'static Row<Handler>,
+        args: Args<'_>,
+        caller: Caller,
+        out: &mut Vec<u8>,
+    ) -> Offset {
+        let start = out.len();
+        let edited = self.owner.execute(row, args, caller, out);
+        let failed = out.get(start) == Some(&b'-');
+        self.latency.executed(number, self.ticks, failed.then(|| &out[start..]));
+        if !self.log.persistent {
+            return Offset(0);
+        }
+        if edited {
+            let until = Offset(self.log.taken.0 + self.owner.keyspace.edits().len() as u64);
+            self.log.note_write(&mut self.owner, row, args, caller.db, until);
+            until
+        } else {
+            self.log.seen_by(&self.owner, row, args, caller.db)
+        }
+    }
+
+    /// Keys on several positions: on one shard after all, split by shard, or assembled.
+    fn run_keys(
+        &mut self,
+        connection: ConnectionId,
+        number: CommandNumber,
+        row: &'static Row<Handler>,
+        args: Args<'_>,
+    ) -> Flow {
+        let mut positions = std::mem::take(&mut self.key_positions);
+        positions.clear();
+        let found = row.find_keys(&args, &mut positions);
+        let flow = match positions.first() {
+            // No key to find: the handler will say what is wrong.
+            None => self.run_here(connection, number, row, args),
+            Some(_) if !found => self.run_here(connection, number, row, args),
+            Some(&first) => {
+                let home = self.shard_of(args.at(first));
+                if positions.iter().all(|&at| self.shard_of(args.at(at)) == home) {
+                    self.run_on(home, connection, number, row, args)
+                } else if let Route::Split(gather) = row.route {
+                    self.split(connection, number, row, args, &positions, gather)
+                } else {
+                    self.assemble(connection, number, row, args, &positions)
+                }
+            }
+        };
+        self.key_positions = positions;
+        flow
+    }
+
+    /// One part per shard, each with its own keys and what follows a key up to the next.
+    fn split(
+        &mut self,
+        connection: ConnectionId,
+        number: CommandNumber,
+        row: &'static Row<Handler>,
+        args: Args<'_>,
+        positions: &[usize],
+        gather: Gather,
+    ) -> Flow {
+        if let Some(error) = uneven(row, args, positions) {
+            self.refuse_call(connection, Some(number), &error);
+            return Flow::Done;
+        }
+        let mut parts: Vec<(ShardId, Vec<usize>)> = Vec::new();
+        let mut part_of_shard = vec![u16::MAX; self.shards as usize];
+        let mut order = Vec::with_capacity(positions.len());
+        for &position in positions {
+            let shard = self.shard_of(args.at(position));
+            let part = &mut part_of_shard[shard.0 as usize];
+            if *part == u16::MAX {
+                *part = parts.len() as u16;
+                parts.push((shard, Vec::new()));
+            }
+            parts[*part as usize].1.push(position);
+            order.push(*part);
+        }
+        if !parts.iter().all(|(shard, _)| self.has_credit(*shard)) {
+            return Flow::Hold;
+        }
+        let mut gathering = Gathering::new(Ending::Gather(gather), parts.len(), self.protocol(connection));
+        gathering.order = order;
+        let slot = self.reserve_gathering(connection, gathering);
+        let step = positions.get(1).map_or(1, |second| second - positions[0]);
+        for (part, (shard, keys)) in parts.into_iter().enumerate() {
+            let name = std::iter::once(args.at(0));
+            let own = keys.iter().flat_map(|&key| (key..key + step).map(|at| args.at(at)));
+            let ticket = Ticket { connection, slot, part: part as u16 };
+            self.call_or_run(shard, ticket, number, row, name.chain(own));
+        }
+        Flow::Done
+    }
+
+    fn spread_everywhere(
+        &mut self,
+        connection: ConnectionId,
+        number: CommandNumber,
+        row: &'static Row<Handler>,
+        args: Args<'_>,
+        ending: Ending,
+    ) -> Flow {
+        if !(0..self.shards).all(|shard| self.has_credit(ShardId(shard))) {
+            return Flow::Hold;
+        }
+        let gathering = Gathering::new(ending, self.shards as usize, self.protocol(connection));
+        let slot = self.reserve_gathering(connection, gathering);
+        for shard in 0..self.shards {
+            let ticket = Ticket { connection, slot, part: shard };
+            self.call_or_run(ShardId(shard), ticket, number, row, args.iter());
+        }
+        Flow::Done
+    }
+
+    /// A part of a spread command: over the lane, or right here.
+    fn call_or_run<'a>(
+        &mut self,
+        shard: ShardId,
+        ticket: Ticket,
+        number: CommandNumber,
+        row: &'static Row<Handler>,
+        args: impl Iterator<Item = &'a [u8]>,
+    ) {
+        let session = &self.sessions[ticket.connection.index as usize];
+        let (db, protocol) = (session.db, session.protocol);
+        if shard != self.shard {
+            return self.call(shard, ticket, Work::Command(number), db, protocol, args);
+        }
+        let (bytes, spans) = copy_args(args);
+        let caller = Caller { db, now: self.now, protocol };
+        let mut out = Vec::new();
+        let until = self.run_part(number, row, Args::new(&bytes, &spans), caller, &mut out);
+        self.deliver_own(ticket, &out, until);
+    }
+
+    /// A part: as a whole command, but RANDOMKEY's tells the number of keys first, for the draw.
+    pub(super) fn run_part(
+        &mut self,
+        number: CommandNumber,
+        row: &'static Row<Handler>,
+        args: Args<'_>,
+        caller: Caller,
+        out: &mut Vec<u8>,
+    ) -> Offset {
+        if row.route == Route::Any {
+            let keys = self.owner.keyspace.len(caller.db) as i64;
+            Reply::new(out, caller.protocol).integer(keys);
+        }
+        self.execute(number, row, args, caller, out)
+    }
+
+    // ---- SCAN ---------------------------------------------------------------------------------------------
+
+    /// The client's cursor is `local cursor << 10 | shard`; shards are walked in order.
+    fn run_scan(
+        &mut self,
+        connection: ConnectionId,
+        number: CommandNumber,
+        row: &'static Row<Handler>,
+        args: Args<'_>,
+    ) -> Flow {
+        let cursor = std::str::from_utf8(args.at(1)).ok().and_then(|text| text.parse::<u64>().ok());
+        let shard = cursor.map_or(0, |cursor| cursor & ((1 << CURSOR_SHARD_BITS) - 1));
+        let shard = ShardId(shard.min(self.shards as u64 - 1) as u16);
+        let mut digits = itoa::Buffer::new();
+        let local = match cursor {
+            Some(cursor) => digits.format(cursor >> CURSOR_SHARD_BITS).as_bytes(),
+            // The handler knows the error text.
+            None => args.at(1),
+        };
+        if !self.has_credit(shard) {
+            return Flow::Hold;
+        }
+        let gathering = Gathering::new(Ending::Scan { shard, shards: self.shards }, 1, self.protocol(connection));
+        let slot = self.reserve_gathering(connection, gathering);
+        let ticket = Ticket { connection, slot, part: 0 };
+        let rewritten = [args.at(0), local].into_iter().chain(args.from(2).iter());
+        self.call_or_run(shard, ticket, number, row, rewritten);
+        Flow::Done
+    }
+
+    // ---- commands of the server ---------------------------------------------------------------------------
+
+    fn dispatch_server(
+        &mut self,
+        connection: ConnectionId,
+        number: CommandNumber,
+        name: &'static str,
+        handler: ServerHandler,
+        args: Args<'_>,
+    ) {
+        let mut out = Vec::new();
+        let run = match handler {
+            ServerHandler::Here(run) => run,
+            ServerHandler::Everywhere { check, .. } => check,
+        };
+        let mut call = ServerCall { core: self, connection, args, out: &mut out, name };
+        let result = run(&mut call);
+        if let Err(error) = &result {
+            out.clear();
+            Reply::new(&mut out, Protocol::Resp2).error(error);
+        }
+        let failed = out.first() == Some(&b'-');
+        self.latency.executed(number, self.ticks, failed.then_some(&out));
+        match handler {
+            // A check that has already replied has settled the call (CLIENT KILL of the caller, HELP).
+            ServerHandler::Everywhere { part, .. } if out.is_empty() => {
+                self.run_everywhere(connection, number, part, args)
+            }
+            ServerHandler::Here(_) | ServerHandler::Everywhere { .. } => self.answer(connection, &out, Offset(0)),
+        }
+    }
+
+    fn run_everywhere(
+        &mut self,
+        connection: ConnectionId,
+        number: CommandNumber,
+        part: fn(&mut Core, Args<'_>, &mut Vec<u8>),
+        args: Args<'_>,
+    ) {
+        let ending = Ending::Server { command: number, args: args.iter().map(<[u8]>::to_vec).collect() };
+        let protocol = self.protocol(connection);
+        let slot = self.reserve_gathering(connection, Gathering::new(ending, self.shards as usize, protocol));
+        let db = self.sessions[connection.index as usize].db;
+        for shard in (0..self.shards).map(ShardId) {
+            let ticket = Ticket { connection, slot, part: shard.0 };
+            if shard == self.shard {
+                let mut out = Vec::new();
+                part(self, args, &mut out);
+                self.deliver_own(ticket, &out, Offset(0));
+            } else {
+                self.call(shard, ticket, Work::Core(number), db, protocol, args.iter());
+            }
+        }
+    }
+
+    // ---- replies -------------------------------------------------------------------------------------------
+
+    /// Gives a connection its next reply, which may go out once the log is committed up to `until`.
+    pub(super) fn answer(&mut self, connection: ConnectionId, reply: &[u8], until: Offset) {
+        let released = self.log.released;
+        let Some(session) = self.session_mut(connection) else { return };
+        if mutes(session.reply_mode) || reply.is_empty() {
+            return;
+        }
+        if session.replies.is_direct() && until <= released {
+            session.replies.out.extend_from_slice(reply);
+        } else {
+            session.replies.push(reply, until);
+            self.mark_gated(connection);
+        }
+        self.mark_dirty(connection);
+    }
+
+    pub(super) fn protocol(&self, connection: ConnectionId) -> Protocol {
+        self.session(connection).map_or(Protocol::Resp2, |session| session.protocol)
+    }
+
+    /// Ends a connection whose client doesn't read, before it takes the memory of others.
+    pub(super) fn check_output(&mut self, connection: ConnectionId) {
+        let limit = self.config.output_limits.normal;
+        let now_ms = self.now.steady_ms;
+        let Some(session) = self.session_mut(connection) else { return };
+        let bytes = session.replies.bytes() as u64;
+        let over_hard = limit.hard_bytes != 0 && bytes > limit.hard_bytes;
+        let over_soft = limit.soft_bytes != 0 && bytes > limit.soft_bytes;
+        if !over_soft {
+            session.over_soft_limit_since_ms = None;
+        }
+        let since = over_soft.then(|| *session.over_soft_limit_since_ms.get_or_insert(now_ms));
+        let too_long = since.is_some_and(|since| now_ms - since >= limit.soft_seconds * 1000);
+        if over_hard || too_long {
+            self.stats.output_buffer_limit_disconnections += 1;
+            self.close(connection, Closing::Now);
+        }
+    }
+}
+
+/// The slot of a reply that nobody wants (CLIENT REPLY OFF).
+pub(super) const MUTED_SLOT: u64 = u64::MAX;
+
+pub(super) fn mutes(mode: ReplyMode) -> bool {
+    match mode {
+        ReplyMode::On | ReplyMode::SkipNext => false,
+        ReplyMode::Off | ReplyMode::Skipping => true,
+    }
+}
+
+/// Redis' order of checks: the command exists, then its arity, then authentication.
+fn admit(command: &Command, authenticated: bool, args: Args<'_>) -> Result<(), CommandError> {
+    if !command.subcommands.is_empty() && args.len() > 1 {
+        return Err(unknown_subcommand(command.name(), args.at(1)));
+    }
+    if !command.accepts(args.len()) {
+        return Err(CommandError::wrong_arity(command.name()));
+    }
+    if !authenticated && !command.traits().has(Traits::NO_AUTH) {
+        return Err(NO_AUTH);
+    }
+    Ok(())
+}
+
+/// Redis' words for a request that names no command, quoting at most 128 bytes of it.
+fn unknown_command(args: Args<'_>) -> CommandError {
+    let quote = |arg: &[u8], limit: usize| String::from_utf8_lossy(&arg[..arg.len().min(limit)]).into_owned();
+    let mut beginning = String::new();
+    for arg in args.from(1).iter() {
+        if beginning.len() >= 128 {
+            break;
+        }
+        beginning.push_str(&format!("'{}' ", quote(arg, 128 - beginning.len())));
+    }
+    let name = quote(args.at(0), 128);
+    CommandError::owned(format!("ERR unknown command '{name}', with args beginning with: {beginning}"))
+}
+
+fn unknown_subcommand(parent: &str, sub: &[u8]) -> CommandError {
+    let sub = String::from_utf8_lossy(&sub[..sub.len().min(128)]).into_owned();
+    let help = parent.to_ascii_uppercase();
+    CommandError::owned(format!("ERR unknown subcommand '{sub}'. Try {help} HELP."))
+}
+
+/// A split needs the same number of arguments behind each key (MSET's odd one is an error before anything is done).
+fn uneven(row: &'static Row<Handler>, args: Args<'_>, positions: &[usize]) -> Option<CommandError> {
+    let Keys::Range { step, .. } = row.keys else { return None };
+    let step = step as usize;
+    let last = positions.last().map_or(0, |last| last + step);
+    let whole = step == 1 || (last == args.len() && positions.windows(2).all(|pair| pair[1] - pair[0] == step));
+    (!whole).then(|| CommandError::wrong_arity(row.name))
+}
+
+pub(super) fn copy_args<'a>(args: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Vec<Span>) {
+    let (mut bytes, mut spans) = (Vec::new(), Vec::new());
+    for arg in args {
+        spans.push(Span { start: bytes.len() as u32, len: arg.len() as u32 });
+        bytes.extend_from_slice(arg);
+    }
+    (bytes, spans)
+}
+
+/// A database index among the arguments, checked against the number of databases.
+pub fn database(core: &Core, arg: &[u8]) -> Result<Db, CommandError> {
+    let index = shards::numbers::parse_integer(arg).ok_or(shards::error::NOT_AN_INTEGER)?;
+    if (0..core.config.databases as i64).contains(&index) { Ok(Db(index as u16)) } else { Err(DB_OUT_OF_RANGE) }
+}
+
+/// The cursor a client gets for a shard's local one.
+pub(super) fn client_cursor(local: u64, shard: ShardId, shards: u16) -> u64 {
+    match local {
+        // This shard is done: on to the next, or the end.
+        0 if shard.0 + 1 == shards => 0,
+        0 => shard.0 as u64 + 1,
+        local => local << CURSOR_SHARD_BITS | shard.0 as u64,
+    }
+}

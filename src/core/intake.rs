@@ -1,0 +1,339 @@
+//! Bytes to commands: parses what the sockets brought, a whole turn of it, and runs it with the keys of the
+//! commands ahead already on their way into the cache.
+
+use super::Core;
+use crate::commands::catalog::{CommandNumber, Run};
+use crate::resp::{Parsed, ProtocolError, RequestLimits};
+use crate::router::batch::ConnectionId;
+use crate::session::Closing;
+use shards::call::{Args, Span};
+use shards::keyspace::PrefetchTicket;
+use shards::row::{Keys, Route};
+use shards::units::Db;
+
+/// Bytes that a connection received.
+#[derive(Clone, Copy)]
+pub struct Input<'a> {
+    pub connection: ConnectionId,
+    pub bytes: &'a [u8],
+}
+
+/// Buffers reused from turn to turn.
+#[derive(Default)]
+pub(super) struct Intake {
+    spans: Vec<Span>,
+    requests: Vec<Request>,
+}
+
+/// A parsed request. Its arguments are spans of its source's buffer, or, typed as a line, words of its own.
+struct Request {
+    source: u32,
+    /// Where it starts in the source, to give it back when it can't run now.
+    start: u32,
+    first_span: u32,
+    spans: u32,
+    command: Option<CommandNumber>,
+    prefetch: Option<(Db, PrefetchTicket)>,
+    inline: Option<Box<Words>>,
+}
+
+/// The words of an inline request, unquoted.
+struct Words {
+    bytes: Vec<u8>,
+    spans: Vec<Span>,
+}
+
+impl Words {
+    fn new(words: &[Vec<u8>]) -> Self {
+        let mut start = 0;
+        let span = |word: &Vec<u8>| {
+            start += word.len() as u32;
+            Span { start: start - word.len() as u32, len: word.len() as u32 }
+        };
+        Words { spans: words.iter().map(span).collect(), bytes: words.concat() }
+    }
+}
+
+impl Request {
+    fn args<'a>(&'a self, source: &'a Source<'_>, spans: &'a [Span]) -> Args<'a> {
+        match &self.inline {
+            Some(words) => Args::new(&words.bytes, &words.spans),
+            None => {
+                Args::new(source.bytes.as_slice(), &spans[self.first_span as usize..][..self.spans as usize])
+            }
+        }
+    }
+}
+
+/// One connection's bytes in this turn.
+struct Source<'a> {
+    connection: ConnectionId,
+    bytes: Bytes<'a>,
+    /// Parsed up to here.
+    parsed: usize,
+    state: SourceState,
+}
+
+enum Bytes<'a> {
+    /// Straight from the receive buffer.
+    Received(&'a [u8]),
+    /// The session had bytes waiting; these came behind them.
+    Accumulated(Vec<u8>),
+}
+
+impl Bytes<'_> {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Bytes::Received(bytes) => bytes,
+            Bytes::Accumulated(bytes) => bytes,
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum SourceState {
+    /// There may be more requests in it.
+    Open,
+    /// The rest is an incomplete request, or nothing.
+    Drained,
+    /// The session can't go on now (it waits, or is closing).
+    Stopped,
+    Failed(ProtocolError),
+}
+
+/// Requests parsed before they are run: enough to hide the memory's latency, few enough to stay in the cache.
+const REQUESTS_MAX: usize = 256;
+/// How far ahead buckets, and then entries, are asked for. Measured with scripts/bench: flat from 6 on.
+const BUCKETS_AHEAD: usize = 16;
+const ENTRIES_AHEAD: usize = 8;
+
+/// What became of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Flow {
+    /// It was run, or is on its way to who runs it.
+    Done,
+    /// It can't be taken yet: give it back, and what follows it.
+    Hold,
+}
+
+impl Core {
+    /// Runs what these connections sent. One connection may occur only once.
+    pub fn receive(&mut self, inputs: &[Input<'_>]) {
+        let mut sources: Vec<Source<'_>> = inputs.iter().filter_map(|input| self.source(input)).collect();
+        self.run_sources(&mut sources);
+    }
+
+    /// Runs input that had to wait.
+    pub fn resume(&mut self) {
+        if self.resumable.is_empty() {
+            return;
+        }
+        let resumable = std::mem::take(&mut self.resumable);
+        let mut sources: Vec<Source<'_>> = Vec::with_capacity(resumable.len());
+        for connection in resumable {
+            if let Some(session) = self.session_mut(connection) {
+                session.resumable = false;
+                sources.extend(self.source(&Input { connection, bytes: &[] }));
+            }
+        }
+        self.run_sources(&mut sources);
+    }
+
+    fn source<'a>(&mut self, input: &Input<'a>) -> Option<Source<'a>> {
+        let query_bytes_max = self.config.client_query_buffer_limit as usize;
+        let now_ms = self.now.steady_ms;
+        self.stats.net_input_bytes += input.bytes.len() as u64;
+        let session = self.session_mut(input.connection)?;
+        session.active_ms = now_ms;
+        if session.closing != Closing::Open {
+            return None;
+        }
+        if session.input.is_empty() && !session.held {
+            let bytes = Bytes::Received(input.bytes);
+            return Some(Source { connection: input.connection, bytes, parsed: 0, state: SourceState::Open });
+        }
+        session.input.extend_from_slice(input.bytes);
+        if session.input.len() > query_bytes_max {
+            self.stats.query_buffer_limit_disconnections += 1;
+            self.close(input.connection, Closing::Now);
+            return None;
+        }
+        if session.held {
+            return None;
+        }
+        let bytes = Bytes::Accumulated(std::mem::take(&mut session.input));
+        Some(Source { connection: input.connection, bytes, parsed: 0, state: SourceState::Open })
+    }
+
+    fn run_sources(&mut self, sources: &mut [Source<'_>]) {
+        let mut intake = std::mem::take(&mut self.intake);
+        loop {
+            let started = self.ticks();
+            intake.requests.clear();
+            intake.spans.clear();
+            for (at, source) in sources.iter_mut().enumerate() {
+                if source.state == SourceState::Open {
+                    self.parse(at, source, &mut intake);
+                }
+            }
+            if intake.requests.is_empty() {
+                break;
+            }
+            self.latency.parsed(started, self.ticks(), intake.requests.len());
+            self.run_requests(sources, &mut intake);
+        }
+        self.intake = intake;
+        sources.iter_mut().for_each(|source| self.put_back(source));
+    }
+
+    /// Collects requests from one source until the intake is full or the source has no more.
+    fn parse(&mut self, at: usize, source: &mut Source<'_>, intake: &mut Intake) {
+        let Some(session) = self.sessions.get_mut(source.connection.index as usize) else {
+            source.state = SourceState::Stopped;
+            return;
+        };
+        let limits = RequestLimits {
+            bulk_bytes_max: self.config.proto_max_bulk_len,
+            query_bytes_max: self.config.client_query_buffer_limit,
+            authenticated: session.authenticated,
+        };
+        let bytes = source.bytes.as_slice();
+        while intake.requests.len() < REQUESTS_MAX {
+            let (start, first_span) = (source.parsed, intake.spans.len());
+            if start == bytes.len() {
+                source.state = SourceState::Drained;
+                return;
+            }
+            match session.parser.next(bytes, start, &limits, &mut intake.spans) {
+                Parsed::Command { used } => {
+                    source.parsed += used;
+                    let first_span = first_span as u32;
+                    let spans = intake.spans.len() as u32 - first_span;
+                    self.collect(at, start, first_span, spans, None, source, intake);
+                }
+                Parsed::Inline { used, args } => {
+                    source.parsed += used;
+                    self.collect(at, start, 0, 0, Some(Box::new(Words::new(&args))), source, intake);
+                }
+                Parsed::Ignored { used } => {
+                    source.parsed += used;
+                    continue;
+                }
+                Parsed::Incomplete { .. } => {
+                    source.state = SourceState::Drained;
+                    return;
+                }
+                Parsed::Error(error) => {
+                    source.state = SourceState::Failed(error);
+                    return;
+                }
+            }
+            if !limits.authenticated {
+                // What follows may be allowed more once this one has run.
+                return;
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // one place that fills the row, for two kinds of request
+    fn collect(
+        &self,
+        at: usize,
+        start: usize,
+        first_span: u32,
+        spans: u32,
+        inline: Option<Box<Words>>,
+        source: &Source<'_>,
+        intake: &mut Intake,
+    ) {
+        let mut request =
+            Request { source: at as u32, start: start as u32, first_span, spans, command: None, prefetch: None, inline };
+        let args = request.args(source, &intake.spans);
+        request.command = self.catalog.resolve(args.at(0), args.get(1)).map(|command| command.number);
+        intake.requests.push(request);
+    }
+
+    fn run_requests(&mut self, sources: &mut [Source<'_>], intake: &mut Intake) {
+        let Intake { spans, requests } = intake;
+        for at in 0..requests.len() + BUCKETS_AHEAD {
+            if let Some(request) = requests.get_mut(at) {
+                let source = &sources[request.source as usize];
+                request.prefetch = self.prefetch(source.connection, request.command, request.args(source, spans));
+            }
+            if let Some(ahead) = at.checked_sub(BUCKETS_AHEAD - ENTRIES_AHEAD)
+                && let Some((db, ticket)) = requests.get(ahead).and_then(|request| request.prefetch)
+            {
+                self.owner.keyspace.prefetch_entry(db, ticket);
+            }
+            let Some(request) = at.checked_sub(BUCKETS_AHEAD).and_then(|due| requests.get(due)) else { continue };
+            let source = &sources[request.source as usize];
+            if source.state == SourceState::Stopped {
+                continue;
+            }
+            if self.dispatch(source.connection, request.command, request.args(source, spans)) == Flow::Hold {
+                let source = &mut sources[request.source as usize];
+                source.parsed = request.start as usize;
+                source.state = SourceState::Stopped;
+            }
+        }
+    }
+
+    /// Starts loading what a command for the local shard will touch. The database may turn out another one (SELECT
+    /// further up the pipeline): a prefetch in vain, nothing worse.
+    fn prefetch(
+        &self,
+        connection: ConnectionId,
+        command: Option<CommandNumber>,
+        args: Args<'_>,
+    ) -> Option<(Db, PrefetchTicket)> {
+        let Run::Shard(row) = self.catalog.get(command?).run else { return None };
+        let (Keys::Range { first, .. }, Route::Keyed | Route::Split(_)) = (row.keys, row.route) else { return None };
+        let key = args.get(first as usize)?;
+        if self.shard_of(key) != self.shard {
+            return None;
+        }
+        let db = self.sessions.get(connection.index as usize)?.db;
+        Some((db, self.owner.keyspace.prefetch_bucket(db, key)))
+    }
+
+    /// After its requests ran: keeps what is left of a source for the next turn, or ends the connection.
+    fn put_back(&mut self, source: &mut Source<'_>) {
+        if let SourceState::Failed(error) = source.state {
+            self.protocol_error(source.connection, error);
+            return;
+        }
+        let stopped = source.state == SourceState::Stopped;
+        let connection = source.connection;
+        let Some(session) = self.session_mut(connection) else { return };
+        if session.closing != Closing::Open {
+            return;
+        }
+        if stopped {
+            // Requests behind the one that couldn't run were parsed already; they will be parsed again.
+            session.parser = Default::default();
+        }
+        match &mut source.bytes {
+            Bytes::Received(bytes) => session.input.extend_from_slice(&bytes[source.parsed..]),
+            Bytes::Accumulated(bytes) => {
+                bytes.drain(..source.parsed);
+                bytes.shrink_to(INPUT_BYTES_KEPT.max(bytes.len()));
+                session.input = std::mem::take(bytes);
+            }
+        }
+        if stopped && !session.held {
+            self.mark_resumable(connection);
+        }
+    }
+
+    fn protocol_error(&mut self, connection: ConnectionId, error: ProtocolError) {
+        self.stats.protocol_errors += 1;
+        if let Some(text) = error.reply() {
+            self.answer(connection, &[b"-", &*text, b"\r\n"].concat(), shards::units::Offset(0));
+        }
+        self.close(connection, Closing::AfterReplies);
+    }
+}
+
+/// An idle connection keeps no more than this of a buffer that a large request had grown.
+const INPUT_BYTES_KEPT: usize = 16 << 10;
+

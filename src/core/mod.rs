@@ -1,0 +1,231 @@
+//! One core without its I/O: its sessions, its shard's owner, and what it sends to other cores.
+//!
+//! The runtime hands in received bytes, batches from lanes, log progress and the time, and carries out what is
+//! left here at the end of a turn: edits for the log, batches for lanes, bytes for sockets. Nothing here waits,
+//! so a call sees the shard at one point in time.
+
+mod assemble;
+mod execute;
+mod intake;
+mod peers;
+mod turn;
+
+pub use intake::Input;
+pub use turn::LogState;
+
+use crate::admin::latency::Latency;
+use crate::admin::stats::Stats;
+use crate::commands::catalog::Catalog;
+use crate::config::Config;
+use crate::router::batch::{CallBatch, ConnectionId, ReplyBatch};
+use crate::session::{Closing, Peer, Session};
+use shards::owner::Owner;
+use shards::slot::SlotMap;
+use shards::units::{Now, Offset, ShardId};
+use slab::Slab;
+use std::collections::VecDeque;
+
+/// What a core is told when it is made.
+pub struct CoreOptions {
+    pub shard: ShardId,
+    pub shards: u16,
+    pub config: Config,
+    pub seed: u64,
+    /// A monotonic count of nanoseconds, for latencies.
+    pub ticks: fn() -> u64,
+    pub run_id: String,
+}
+
+pub struct Core {
+    pub shard: ShardId,
+    pub shards: u16,
+    pub owner: Owner,
+    pub catalog: Catalog,
+    pub config: Config,
+    pub stats: Stats,
+    pub latency: Latency,
+    pub log: LogState,
+    /// Both clocks as of the start of the turn.
+    pub now: Now,
+    /// When the server started, steady milliseconds.
+    pub started_ms: u64,
+    pub run_id: String,
+    pub active_expire: bool,
+    /// A SHUTDOWN command was accepted: the runtime takes it from here.
+    pub shutdown_requested: bool,
+    ticks: fn() -> u64,
+    slots: SlotMap,
+    sessions: Slab<Session>,
+    generation: u32,
+    ids: u64,
+    intake: intake::Intake,
+    /// Per peer: calls being collected, and how many were sent whose replies are not back.
+    outboxes: Vec<Outbox>,
+    /// Per peer: replies to its calls.
+    replies: Vec<ReplyOutbox>,
+    /// Connections with something to send, or to close.
+    dirty: Vec<ConnectionId>,
+    /// Connections whose first reply waits for the local log.
+    gated: Vec<ConnectionId>,
+    /// Connections with input that couldn't be run when it came.
+    resumable: Vec<ConnectionId>,
+    scratch: Vec<u8>,
+    key_positions: Vec<usize>,
+}
+
+/// Calls for one peer.
+#[derive(Default)]
+struct Outbox {
+    batch: CallBatch,
+    unanswered: usize,
+}
+
+/// Replies for one peer: those that may go, and batches that wait for the log.
+#[derive(Default)]
+struct ReplyOutbox {
+    ready: ReplyBatch,
+    waiting: VecDeque<(Offset, ReplyBatch)>,
+}
+
+impl Core {
+    pub fn new(options: CoreOptions) -> Self {
+        let peers = options.shards as usize;
+        let catalog = Catalog::new(shards::commands::FAMILIES, crate::commands::FAMILIES);
+        let mut core = Core {
+            shard: options.shard,
+            shards: options.shards,
+            owner: Owner::new(options.config.databases as u16, options.seed),
+            stats: Stats::default(),
+            latency: Latency::new(catalog.len()),
+            catalog,
+            config: options.config,
+            log: LogState::default(),
+            now: Now::default(),
+            started_ms: 0,
+            run_id: options.run_id,
+            active_expire: true,
+            shutdown_requested: false,
+            ticks: options.ticks,
+            slots: SlotMap::new(options.shards),
+            sessions: Slab::new(),
+            generation: 0,
+            ids: 0,
+            intake: intake::Intake::default(),
+            outboxes: (0..peers).map(|_| Outbox::default()).collect(),
+            replies: (0..peers).map(|_| ReplyOutbox::default()).collect(),
+            dirty: Vec::new(),
+            gated: Vec::new(),
+            resumable: Vec::new(),
+            scratch: Vec::new(),
+            key_positions: Vec::new(),
+        };
+        core.apply_config();
+        core
+    }
+
+    /// Copies what the settings say to where it is used; after each change of a setting.
+    pub fn apply_config(&mut self) {
+        self.owner.limits.string_bytes_max = self.config.proto_max_bulk_len;
+        self.owner.limits.lfu = self.config.maxmemory_policy.contains("lfu");
+        self.log.policy = self.config.appendfsync;
+    }
+
+    pub fn ticks(&self) -> u64 {
+        (self.ticks)()
+    }
+
+    // ---- sessions ----------------------------------------------------------------------------------------
+
+    /// A new client. It may be refused: then the session exists just to say why, and closes.
+    pub fn connect(&mut self, peer: Peer) -> ConnectionId {
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.sessions.vacant_entry();
+        let connection = ConnectionId { index: entry.key() as u32, generation: self.generation };
+        // Strided, so that ids are unique over all cores without anything shared.
+        let id = self.ids * self.shards as u64 + self.shard.0 as u64 + 1;
+        self.ids += 1;
+        let open = self.config.requirepass.is_empty();
+        let denied = self.config.protected_mode && open && !peer.local;
+        entry.insert(Session::new(connection, id, peer, open, self.now.steady_ms));
+        self.stats.connections_received += 1;
+        if denied {
+            self.refuse(connection, PROTECTED_MODE);
+        }
+        connection
+    }
+
+    fn refuse(&mut self, connection: ConnectionId, text: &[u8]) {
+        self.stats.connections_rejected += 1;
+        if let Some(session) = self.session_mut(connection) {
+            session.replies.out.extend_from_slice(text);
+            session.closing = Closing::AfterReplies;
+        }
+        self.mark_dirty(connection);
+    }
+
+    /// The socket is gone: forgets the session. Replies still under way to it are dropped when they come.
+    pub fn disconnected(&mut self, connection: ConnectionId) {
+        match self.session_mut(connection) {
+            // What it began on several shards is carried through first (`unhold` forgets it).
+            Some(session) if session.held => session.gone = true,
+            Some(_) => drop(self.sessions.remove(connection.index as usize)),
+            None => {}
+        }
+    }
+
+    pub fn session(&self, connection: ConnectionId) -> Option<&Session> {
+        self.sessions.get(connection.index as usize).filter(|session| session.connection == connection)
+    }
+    pub fn session_mut(&mut self, connection: ConnectionId) -> Option<&mut Session> {
+        self.sessions.get_mut(connection.index as usize).filter(|session| session.connection == connection)
+    }
+    pub fn sessions(&self) -> impl Iterator<Item = &Session> {
+        self.sessions.iter().map(|(_, session)| session)
+    }
+    pub fn sessions_mut(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.sessions.iter_mut().map(|(_, session)| session)
+    }
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Ends a connection: once its replies are sent, or at once.
+    pub fn close(&mut self, connection: ConnectionId, how: Closing) {
+        if let Some(session) = self.session_mut(connection) {
+            session.closing = how;
+        }
+        self.mark_dirty(connection);
+    }
+
+    fn mark_dirty(&mut self, connection: ConnectionId) {
+        if let Some(session) = self.sessions.get_mut(connection.index as usize)
+            && session.connection == connection
+            && !session.dirty
+        {
+            session.dirty = true;
+            self.dirty.push(connection);
+        }
+    }
+
+    fn mark_gated(&mut self, connection: ConnectionId) {
+        if let Some(session) = self.sessions.get_mut(connection.index as usize)
+            && !session.gated
+        {
+            session.gated = true;
+            self.gated.push(connection);
+        }
+    }
+
+    fn mark_resumable(&mut self, connection: ConnectionId) {
+        if let Some(session) = self.session_mut(connection)
+            && !session.resumable
+        {
+            session.resumable = true;
+            self.resumable.push(connection);
+        }
+    }
+}
+
+const PROTECTED_MODE: &[u8] = b"-DENIED Shardis is running in protected mode because no password is set and \
+connections from other machines are not accepted then. Set a password with --requirepass or CONFIG SET requirepass, or \
+turn it off from this machine with CONFIG SET protected-mode no, or start with --protected-mode no.\r\n";

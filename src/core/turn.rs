@@ -1,0 +1,229 @@
+//! The end of a turn: what the log, the lanes and the sockets get, and what log progress sets free.
+
+use super::Core;
+use crate::router::batch::ConnectionId;
+use crate::session::Closing;
+use shards::call::Args;
+use shards::error::CommandError;
+use shards::owner::Owner;
+use shards::row::{Handler, Route, Row, Traits};
+use shards::units::{Db, Now, Offset, ShardId};
+use shards::unsettled::Unsettled;
+use shards::wal::FsyncPolicy;
+
+/// Where the local log stands, as far as replies depend on it.
+pub struct LogState {
+    /// Whether there is a log at all (`appendonly`).
+    pub persistent: bool,
+    pub policy: FsyncPolicy,
+    /// Replies that wait for an offset up to this may go.
+    pub released: Offset,
+    /// Up to here edits have been handed to the log; `keyspace.edits()` starts here.
+    pub taken: Offset,
+    /// Bytes handed to the log that the policy's promise doesn't cover yet.
+    pub backlog_bytes: u64,
+    /// Why this shard takes no more writes until a restart.
+    pub failed: Option<String>,
+    /// Why it takes none for now (disk full); passes by itself.
+    pub blocked: Option<String>,
+    unsettled: Unsettled,
+}
+
+impl Default for LogState {
+    fn default() -> Self {
+        LogState {
+            persistent: false,
+            policy: FsyncPolicy::EverySec,
+            released: Offset(0),
+            taken: Offset(0),
+            backlog_bytes: 0,
+            failed: None,
+            blocked: None,
+            unsettled: Unsettled::default(),
+        }
+    }
+}
+
+/// With more than this on its way to a slow disk, a shard refuses writes rather than let memory grow.
+pub const BACKLOG_BYTES_MAX: u64 = 64 << 20;
+
+impl LogState {
+    /// Why a write can't be taken, if so. Asked before executing: an edit that can't be logged never happens.
+    pub fn refusal(&self, shard: ShardId) -> Option<CommandError> {
+        if !self.persistent {
+            return None;
+        }
+        let why = match (&self.failed, &self.blocked) {
+            (Some(failed), _) => format!("the log of shard {} has failed: {failed}; restart to recover", shard.0),
+            (None, Some(blocked)) => format!("the log of shard {} can't grow: {blocked}", shard.0),
+            (None, None) if self.backlog_bytes > BACKLOG_BYTES_MAX => {
+                format!("the log of shard {} is {BACKLOG_BYTES_MAX} bytes behind; its disk is too slow", shard.0)
+            }
+            (None, None) => return None,
+        };
+        Some(CommandError::owned(format!("MISCONF Writes are refused: {why}")))
+    }
+
+    /// A command made edits that end at `until`: later readers of its keys depend on them.
+    pub(super) fn note_write(
+        &mut self,
+        owner: &mut Owner,
+        row: &'static Row<Handler>,
+        args: Args<'_>,
+        db: Db,
+        until: Offset,
+    ) {
+        if self.policy != FsyncPolicy::Always {
+            return;
+        }
+        // Commands that reach beyond their keys in their own database: all keys, to be safe.
+        if touches_other_databases(row) || !matches!(row.route, Route::Keyed | Route::Split(_)) {
+            return self.unsettled.note_all(until);
+        }
+        let mut positions = Vec::new();
+        row.find_keys(&args, &mut positions);
+        for at in positions {
+            self.unsettled.note(owner.keyspace.key_hash(db, args.at(at)), until);
+        }
+    }
+
+    /// Edits of another core's command were adopted.
+    pub(super) fn note_adopted(&mut self, until: Offset) {
+        if self.policy == FsyncPolicy::Always {
+            self.unsettled.note_all(until);
+        }
+    }
+
+    /// What the reply of a command that made no edit depends on.
+    pub(super) fn seen_by(&self, owner: &Owner, row: &'static Row<Handler>, args: Args<'_>, db: Db) -> Offset {
+        if self.policy != FsyncPolicy::Always || self.unsettled.is_empty() {
+            return Offset(0);
+        }
+        if touches_other_databases(row) || !matches!(row.route, Route::Keyed | Route::Split(_)) {
+            return self.unsettled_end(owner);
+        }
+        let mut positions = Vec::new();
+        row.find_keys(&args, &mut positions);
+        let seen = positions.iter().map(|&at| self.unsettled.until(owner.keyspace.key_hash(db, args.at(at))));
+        seen.max().unwrap_or_default()
+    }
+}
+
+impl LogState {
+    /// What a reply that shows much of the keyspace depends on.
+    pub(super) fn unsettled_end(&self, owner: &Owner) -> Offset {
+        if self.policy != FsyncPolicy::Always || self.unsettled.is_empty() {
+            return Offset(0);
+        }
+        Offset(self.taken.0 + owner.keyspace.edits().len() as u64)
+    }
+}
+
+fn touches_other_databases(row: &Row<Handler>) -> bool {
+    row.traits.has(Traits::OTHER_DATABASES)
+}
+
+impl Core {
+    /// Both clocks, at the start of a turn.
+    pub fn begin_turn(&mut self, now: Now) {
+        self.now = now;
+    }
+
+    /// The edits made since the last call, where they start, and how many they are. `empty` is a buffer for the next.
+    pub fn take_edits(&mut self, empty: Vec<u8>) -> Option<(Vec<u8>, Offset, u32)> {
+        let count = self.owner.keyspace.edit_count();
+        if count == 0 {
+            return None;
+        }
+        let start = self.log.taken;
+        let edits = self.owner.keyspace.take_edits(empty);
+        self.log.taken = Offset(start.0 + edits.len() as u64);
+        self.log.unsettled.seal();
+        Some((edits, start, count))
+    }
+
+    /// The log is committed up to `released`: lets the replies go that waited for it.
+    pub fn release(&mut self, released: Offset) {
+        if released <= self.log.released {
+            return;
+        }
+        self.log.released = released;
+        self.log.unsettled.settle(released);
+        if released >= self.log.unsettled.all_until() {
+            self.log.unsettled.note_all(Offset(0));
+        }
+        for connection in std::mem::take(&mut self.gated) {
+            if let Some(session) = self.session_mut(connection) {
+                session.gated = false;
+            }
+            self.flush_replies(connection);
+        }
+        for outbox in &mut self.replies {
+            while outbox.waiting.front().is_some_and(|(until, _)| *until <= released) {
+                let (_, batch) = outbox.waiting.pop_front().expect("just looked at");
+                outbox.ready.append(&batch);
+            }
+        }
+    }
+
+    /// Moves a connection's replies that may go to its output.
+    pub(super) fn flush_replies(&mut self, connection: ConnectionId) {
+        let released = self.log.released;
+        let Some(session) = self.session_mut(connection) else { return };
+        if session.replies.release(released) {
+            self.mark_gated(connection);
+        }
+        self.mark_dirty(connection);
+    }
+
+    /// Connections with output to send, or to close; each named once.
+    pub fn take_dirty(&mut self, into: &mut Vec<ConnectionId>) {
+        into.clear();
+        std::mem::swap(&mut self.dirty, into);
+        for &connection in into.iter() {
+            if let Some(session) = self.session_mut(connection) {
+                session.dirty = false;
+            }
+            self.check_output(connection);
+        }
+        // The check may have marked some again: they are in `into` already.
+        self.dirty.clear();
+        for connection in into.iter() {
+            if let Some(session) = self.session_mut(*connection) {
+                session.dirty = false;
+            }
+        }
+    }
+
+    pub fn has_resumable(&self) -> bool {
+        !self.resumable.is_empty()
+    }
+
+    /// Work by time, some ten times a second: expiry, idle connections.
+    pub fn tick(&mut self) {
+        self.stats.sample(self.now.steady_ms);
+        if self.active_expire && self.log.refusal(self.shard).is_none() {
+            let removed = self.owner.keyspace.expire_due(self.now, EXPIRED_PER_TICK_MAX);
+            self.stats.expired_keys += removed as u64;
+        }
+        self.owner.keyspace.reclaim(SEGMENTS_RECLAIMED_PER_TICK);
+        let timeout_ms = self.config.timeout * 1000;
+        if timeout_ms > 0 {
+            self.close_idle(timeout_ms);
+        }
+    }
+
+    fn close_idle(&mut self, timeout_ms: u64) {
+        let now_ms = self.now.steady_ms;
+        let idle: Vec<ConnectionId> = self
+            .sessions()
+            .filter(|session| now_ms.saturating_sub(session.active_ms) >= timeout_ms)
+            .map(|session| session.connection)
+            .collect();
+        idle.into_iter().for_each(|connection| self.close(connection, Closing::Now));
+    }
+}
+
+/// Bounds a tick to well under a millisecond; what is left falls to the next tick.
+const EXPIRED_PER_TICK_MAX: usize = 2_000;
+const SEGMENTS_RECLAIMED_PER_TICK: usize = 64;

@@ -1,0 +1,198 @@
+//! Parts of a command that was spread over shards, on their way to become one reply.
+
+use shards::reply::{Protocol, Reply};
+use shards::row::Gather;
+use shards::units::{Offset, ShardId};
+
+/// What to do with the parts once all are there.
+#[derive(Debug)]
+pub enum Ending {
+    /// A command of the shards.
+    Gather(Gather),
+    /// RANDOMKEY: every part is `:keys` and a reply; `draw` decides, weighted by keys.
+    Draw(u64),
+    /// SCAN: the shard's own cursor becomes one that names the shard.
+    Scan { shard: ShardId, shards: u16 },
+    /// A server command, which merges the parts itself: its number in the catalogue, and the arguments.
+    Server { command: u16, args: Vec<Vec<u8>> },
+    /// Entries for a scratch keyspace; the command runs when they are there.
+    Assemble(Box<Assembly>),
+    /// Edits on their way home; `reply` goes out when they are all applied; `then` is the next round, if any.
+    Settle { reply: Vec<u8>, then: Vec<(ShardId, Vec<u8>)> },
+}
+
+/// A command whose keys live on several shards, waiting for their entries.
+#[derive(Debug)]
+pub struct Assembly {
+    pub command: u16,
+    pub args: Vec<Vec<u8>>,
+}
+
+/// The parts gathered so far.
+#[derive(Debug)]
+pub struct Gathering {
+    pub ending: Ending,
+    pub parts: Vec<Vec<u8>>,
+    waiting: usize,
+    /// For `InKeyOrder`: which part each key went to.
+    pub order: Vec<u16>,
+    pub protocol: Protocol,
+    /// The local log's offset that the local part waits for.
+    pub until: Offset,
+    /// CLIENT REPLY OFF or SKIP: gathered, but not sent.
+    pub muted: bool,
+}
+
+impl Gathering {
+    pub fn new(ending: Ending, parts: usize, protocol: Protocol) -> Self {
+        Gathering { ending, parts: vec![Vec::new(); parts], waiting: parts, order: Vec::new(), protocol, until: Offset(0), muted: false }
+    }
+    /// Takes a part's reply; whether it was the last.
+    pub fn fill(&mut self, part: u16, reply: &[u8]) -> bool {
+        self.parts[part as usize].extend_from_slice(reply);
+        self.waiting -= 1;
+        self.waiting == 0
+    }
+}
+
+/// The first error among the parts, if any: a spread command that failed somewhere has failed.
+pub fn first_error(parts: &[Vec<u8>]) -> Option<&[u8]> {
+    parts.iter().find(|part| part.first() == Some(&b'-')).map(Vec::as_slice)
+}
+
+/// Joins the parts of a shard command into one reply.
+pub fn join(gather: Gather, parts: &[Vec<u8>], order: &[u16], protocol: Protocol, out: &mut Vec<u8>) {
+    if let Some(error) = first_error(parts) {
+        out.extend_from_slice(error);
+        return;
+    }
+    let mut reply = Reply::new(out, protocol);
+    match gather {
+        Gather::Sum => reply.integer(parts.iter().map(|part| integer_reply(part)).sum()),
+        Gather::Ok => reply.ok(),
+        Gather::Concat => {
+            let bodies: Vec<(usize, &[u8])> = parts.iter().map(|part| array_reply(part)).collect();
+            reply.array(bodies.iter().map(|(len, _)| len).sum());
+            bodies.iter().for_each(|(_, body)| reply.raw(body));
+        }
+        Gather::InKeyOrder => {
+            let mut bodies: Vec<&[u8]> = parts.iter().map(|part| array_reply(part).1).collect();
+            reply.array(order.len());
+            for &part in order {
+                let body = &mut bodies[part as usize];
+                let (element, rest) = body.split_at(reply_len(body));
+                reply.raw(element);
+                *body = rest;
+            }
+        }
+    }
+}
+
+/// RANDOMKEY: each part is `:keys\r\n` and then the shard's own reply.
+pub fn draw(parts: &[Vec<u8>], draw: u64, protocol: Protocol, out: &mut Vec<u8>) {
+    let sized: Vec<(u64, &[u8])> = parts
+        .iter()
+        .map(|part| {
+            let header = reply_len(part);
+            (integer_reply(&part[..header]).max(0) as u64, &part[header..])
+        })
+        .collect();
+    let total: u64 = sized.iter().map(|(keys, _)| keys).sum();
+    let mut at = if total == 0 { 0 } else { draw % total };
+    for (keys, reply) in sized {
+        if at < keys {
+            out.extend_from_slice(reply);
+            return;
+        }
+        at -= keys;
+    }
+    Reply::new(out, protocol).null();
+}
+
+/// SCAN: replaces the cursor, the first element of the array, by `rewrite` of it.
+pub fn rewrite_cursor(part: &[u8], rewrite: impl Fn(u64) -> u64, protocol: Protocol, out: &mut Vec<u8>) {
+    let header = line_len(part);
+    let cursor_end = header + reply_len(&part[header..]);
+    let digits_start = header + line_len(&part[header..]);
+    let digits = std::str::from_utf8(&part[digits_start..cursor_end - 2]).unwrap_or_default();
+    let cursor = rewrite(digits.parse().expect("our own SCAN replies a number"));
+    out.extend_from_slice(&part[..header]);
+    Reply::new(out, protocol).bulk(cursor.to_string().as_bytes());
+    out.extend_from_slice(&part[cursor_end..]);
+}
+
+fn integer_reply(reply: &[u8]) -> i64 {
+    debug_assert_eq!(reply.first(), Some(&b':'));
+    let digits = reply.get(1..reply.len().saturating_sub(2)).unwrap_or_default();
+    shards::numbers::parse_integer(digits).unwrap_or(0)
+}
+
+/// Number of elements and the bytes of an array reply.
+fn array_reply(reply: &[u8]) -> (usize, &[u8]) {
+    debug_assert_eq!(reply.first(), Some(&b'*'));
+    let header = line_len(reply);
+    (integer_reply(&reply[..header]).max(0) as usize, &reply[header..])
+}
+
+fn line_len(reply: &[u8]) -> usize {
+    reply.iter().position(|&byte| byte == b'\n').map_or(reply.len(), |at| at + 1)
+}
+
+/// Length of the first reply in `bytes`, which our own writer made.
+pub fn reply_len(bytes: &[u8]) -> usize {
+    let header = line_len(bytes);
+    match bytes.first() {
+        Some(b'$' | b'=') => match integer_reply(&bytes[..header]) {
+            -1 => header,
+            len => header + len as usize + 2,
+        },
+        Some(b'*' | b'~' | b'>') => elements_len(bytes, header, 1),
+        Some(b'%') => elements_len(bytes, header, 2),
+        _ => header,
+    }
+}
+
+fn elements_len(bytes: &[u8], header: usize, per_item: i64) -> usize {
+    let count = integer_reply(&bytes[..header]).max(0) * per_item;
+    (0..count).fold(header, |at, _| at + reply_len(&bytes[at..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn joined(gather: Gather, parts: &[&str], order: &[u16]) -> String {
+        let parts: Vec<Vec<u8>> = parts.iter().map(|part| part.as_bytes().to_vec()).collect();
+        let mut out = Vec::new();
+        join(gather, &parts, order, Protocol::Resp2, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn sums_add_and_arrays_concatenate() {
+        assert_eq!(joined(Gather::Sum, &[":2\r\n", ":40\r\n"], &[]), ":42\r\n");
+        assert_eq!(joined(Gather::Concat, &["*1\r\n$1\r\na\r\n", "*0\r\n"], &[]), "*1\r\n$1\r\na\r\n");
+    }
+
+    #[test]
+    fn elements_return_in_the_order_of_the_keys() {
+        let parts = ["*2\r\n$1\r\na\r\n$-1\r\n", "*1\r\n$2\r\n\r\n\r\n"];
+        assert_eq!(joined(Gather::InKeyOrder, &parts, &[0, 1, 0]), "*3\r\n$1\r\na\r\n$2\r\n\r\n\r\n$-1\r\n");
+    }
+
+    #[test]
+    fn an_error_of_one_part_is_the_reply() {
+        assert_eq!(joined(Gather::Ok, &["+OK\r\n", "-MISCONF x\r\n"], &[]), "-MISCONF x\r\n");
+    }
+
+    #[test]
+    fn the_draw_is_weighted_by_keys_and_nil_when_there_are_none() {
+        let parts = vec![b":0\r\n$-1\r\n".to_vec(), b":2\r\n$1\r\nk\r\n".to_vec()];
+        let mut out = Vec::new();
+        draw(&parts, 7, Protocol::Resp2, &mut out);
+        assert_eq!(out, b"$1\r\nk\r\n");
+        out.clear();
+        draw(&parts[..1], 7, Protocol::Resp2, &mut out);
+        assert_eq!(out, b"$-1\r\n");
+    }
+}

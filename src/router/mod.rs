@@ -1,0 +1,6 @@
+//! Which core does what, without I/O: the messages that cross lanes, and how parts become one reply.
+//!
+//! Arguments are copied into a batch before they cross: a core's receive buffers never leave it.
+
+pub mod batch;
+pub mod gather;

@@ -1,0 +1,129 @@
+//! One client without its socket: what it is allowed to do, which protocol and database it chose, what it
+//! sent that is not parsed yet, and its replies in order.
+
+pub mod replies;
+
+use crate::resp::Parser;
+use crate::router::batch::ConnectionId;
+use replies::ReplyQueue;
+use shards::reply::Protocol;
+use shards::units::Db;
+
+/// Which replies the client wants (`CLIENT REPLY`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ReplyMode {
+    #[default]
+    On,
+    Off,
+    /// The next command's reply is dropped, then replies are on again.
+    SkipNext,
+    /// The command being run is the one to skip.
+    Skipping,
+}
+
+/// How far a connection is on its way out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Closing {
+    #[default]
+    Open,
+    /// No more commands; close once the replies are sent (QUIT, protocol errors).
+    AfterReplies,
+    /// Close without sending more (CLIENT KILL, output limit).
+    Now,
+}
+
+pub struct Session {
+    pub connection: ConnectionId,
+    /// Unique over all cores.
+    pub id: u64,
+    pub address: String,
+    pub local_address: String,
+    pub fd: i32,
+    pub name: String,
+    pub lib_name: String,
+    pub lib_version: String,
+    pub db: Db,
+    pub protocol: Protocol,
+    pub authenticated: bool,
+    pub reply_mode: ReplyMode,
+    pub no_evict: bool,
+    pub no_touch: bool,
+    pub closing: Closing,
+    /// Steady milliseconds.
+    pub created_ms: u64,
+    pub active_ms: u64,
+    pub last_command: &'static str,
+    pub commands: u64,
+    pub parser: Parser,
+    /// Received bytes that are no complete command yet, or that wait because the session is held.
+    pub input: Vec<u8>,
+    pub replies: ReplyQueue,
+    /// A command over several shards is being assembled: what follows it waits, so that it sees its effect.
+    pub held: bool,
+    /// Its socket is closed already; it stays only until `held` is over.
+    pub gone: bool,
+    /// Since when the replies have been over the soft output limit.
+    pub over_soft_limit_since_ms: Option<u64>,
+    /// Already in the core's list of connections with something to send.
+    pub dirty: bool,
+    /// Already in the core's list of connections whose first reply waits for the log.
+    pub gated: bool,
+    /// Already in the core's list of connections with input left over.
+    pub resumable: bool,
+}
+
+/// What the runtime knows of a new connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub address: String,
+    pub local_address: String,
+    pub fd: i32,
+    /// Comes over the loopback interface (protected mode lets these in).
+    pub local: bool,
+}
+
+impl Session {
+    pub fn new(connection: ConnectionId, id: u64, peer: Peer, authenticated: bool, now_ms: u64) -> Self {
+        Session {
+            connection,
+            id,
+            address: peer.address,
+            local_address: peer.local_address,
+            fd: peer.fd,
+            name: String::new(),
+            lib_name: String::new(),
+            lib_version: String::new(),
+            db: Db(0),
+            protocol: Protocol::Resp2,
+            authenticated,
+            reply_mode: ReplyMode::On,
+            no_evict: false,
+            no_touch: false,
+            closing: Closing::Open,
+            created_ms: now_ms,
+            active_ms: now_ms,
+            last_command: "NULL",
+            commands: 0,
+            parser: Parser::default(),
+            input: Vec::new(),
+            replies: ReplyQueue::default(),
+            held: false,
+            gone: false,
+            over_soft_limit_since_ms: None,
+            dirty: false,
+            gated: false,
+            resumable: false,
+        }
+    }
+
+    /// As after connecting, but for the connection itself (RESET).
+    pub fn reset(&mut self, authenticated: bool) {
+        self.name.clear();
+        self.db = Db(0);
+        self.protocol = Protocol::Resp2;
+        self.authenticated = authenticated;
+        self.reply_mode = ReplyMode::On;
+        self.no_evict = false;
+        self.no_touch = false;
+    }
+}
