@@ -13,3 +13,4 @@ pub mod random;
 pub mod reply;
 pub mod row;
 pub mod units;
+pub mod wal;
