@@ -13,4 +13,8 @@ pub mod random;
 pub mod reply;
 pub mod row;
 pub mod units;
+<<<<<<< HEAD
 pub mod unsettled;
+=======
+pub mod wal;
+>>>>>>> wal
