@@ -1,1 +1,3 @@
 //! Shardis, the server around the shards.
+
+pub mod resp;
