@@ -13,8 +13,5 @@ pub mod random;
 pub mod reply;
 pub mod row;
 pub mod units;
-<<<<<<< HEAD
 pub mod unsettled;
-=======
 pub mod wal;
->>>>>>> wal
