@@ -6,6 +6,7 @@
 pub mod call;
 pub mod commands;
 pub mod error;
+pub mod glob;
 pub mod keyspace;
 pub mod numbers;
 pub mod owner;
