@@ -13,4 +13,5 @@ pub mod owner;
 pub mod random;
 pub mod reply;
 pub mod row;
+pub mod slot;
 pub mod units;
