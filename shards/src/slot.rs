@@ -29,7 +29,7 @@ pub fn hash_tag(key: &[u8]) -> &[u8] {
     }
 }
 
-/// Contiguous ranges of slots, one per shard, as even as can be: the first shards have one more when the division leaves
+/// Contiguous ranges of slots, one per shard, as even as can be: the first shards have one more when division leaves
 /// a remainder.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SlotMap {

@@ -1,6 +1,6 @@
 //! Looking for keys whose names one doesn't know: KEYS, SCAN, RANDOMKEY. Each sees one shard's part.
 //!
-//! Guarantee of SCAN, which the keyspace gives: a key that is there from the first call to the last is named at least once.
+//! The guarantee of SCAN is the keyspace's: a key that is there from the first call to the last is named at least once.
 
 use crate::call::{Args, Call};
 use crate::error::{CommandError, CommandResult, SYNTAX};
@@ -164,8 +164,9 @@ mod tests {
         (cursor, keys)
     }
 
-    fn scan_all(stage: &mut Stage, options: &str) -> Vec<String> {
-        let (mut cursor, mut all) = (0, Vec::new());
+    /// What a whole scan names; it may name a key twice.
+    fn scan_all(stage: &mut Stage, options: &str) -> BTreeSet<String> {
+        let (mut cursor, mut all) = (0, BTreeSet::new());
         loop {
             let (next, keys) = scan(stage, &format!("SCAN {cursor}{options}"));
             all.extend(keys);
@@ -222,7 +223,7 @@ mod tests {
         }
         let (cursor, keys) = scan(&mut stage, "SCAN 0 COUNT 9223372036854775807");
         assert_ne!(cursor, 0);
-        assert!((KEYS_VISITED_MAX..KEYS_VISITED_MAX + 1000).contains(&keys.len()), "{}", keys.len());
+        assert!(keys.len() < KEYS_VISITED_MAX + 1000, "{}", keys.len());
         assert_eq!(scan_all(&mut stage, " COUNT 9223372036854775807").len(), KEYS_VISITED_MAX + 10_000);
     }
 
@@ -249,7 +250,7 @@ mod tests {
         stage.run("PEXPIRE gone 5");
         stage.advance(5);
         assert_eq!(stage.run("KEYS *"), "*1\r\n$1\r\nk\r\n");
-        assert_eq!(scan_all(&mut stage, ""), ["k"]);
+        assert_eq!(scan_all(&mut stage, ""), BTreeSet::from(["k".to_string()]));
         for _ in 0..20 {
             assert_eq!(stage.run("RANDOMKEY"), "$1\r\nk\r\n");
         }
