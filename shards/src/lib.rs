@@ -6,12 +6,14 @@
 pub mod call;
 pub mod commands;
 pub mod error;
+pub mod glob;
 pub mod keyspace;
 pub mod numbers;
 pub mod owner;
 pub mod random;
 pub mod reply;
 pub mod row;
+pub mod slot;
 pub mod units;
 pub mod unsettled;
 pub mod wal;

@@ -1,5 +1,0 @@
-//! Placeholder for the keys family.
-
-use crate::row::Row;
-
-pub const ROWS: &[Row] = &[];
