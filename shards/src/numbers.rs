@@ -1,4 +1,10 @@
-//! Text to numbers and back, exactly as Redis reads and prints them: no `+1`, no leading zeros, no spaces.
+//! Text to numbers and back, exactly as Redis reads and prints them: integers without `+1`, leading zeros or
+//! spaces; floats as strtod reads them, but nothing around them.
+
+mod big;
+mod extended;
+
+pub use extended::Extended;
 
 use crate::error::{CommandError, NOT_A_FLOAT, NOT_AN_INTEGER};
 
@@ -33,13 +39,30 @@ pub fn integer(arg: &[u8]) -> Result<i64, CommandError> {
     parse_integer(arg).ok_or(NOT_AN_INTEGER)
 }
 
-/// A float as Redis accepts it (strtold without surrounding spaces; `inf`, `-inf`, `infinity`; not `nan`).
+/// A float as Redis accepts it: what strtod makes of the whole text (`+1`, `.5`, `0x1p4`, `inf`, `-Infinity`), but
+/// not `nan`, nothing around it, and nothing too large or too close to zero for a double. Redis:
+/// getDoubleFromObject.
 pub fn parse_float(text: &[u8]) -> Option<f64> {
-    if text.is_empty() || text[0].is_ascii_whitespace() {
+    let (negative, unsigned) = extended::split_sign(text);
+    let value = if extended::is_infinity(unsigned) {
+        f64::INFINITY
+    } else if extended::is_hexadecimal(unsigned) {
+        extended::parse_hexadecimal_double(unsigned)?
+    } else {
+        parse_decimal(unsigned)?
+    };
+    Some(if negative { -value } else { value })
+}
+
+fn parse_decimal(unsigned: &[u8]) -> Option<f64> {
+    // The parser below knows signs and names, which were dealt with.
+    if !matches!(unsigned.first(), Some(b'0'..=b'9' | b'.')) {
         return None;
     }
-    let value: f64 = fast_float2::parse(text).ok()?;
-    (!value.is_nan()).then_some(value)
+    let value: f64 = fast_float2::parse(unsigned).ok()?;
+    let mantissa = unsigned.split(|byte| matches!(byte, b'e' | b'E')).next().unwrap_or_default();
+    let vanished = value == 0.0 && mantissa.iter().any(|byte| matches!(byte, b'1'..=b'9'));
+    (value.is_finite() && !vanished).then_some(value)
 }
 
 /// An argument that must be a float.
@@ -62,4 +85,95 @@ pub fn format_double(value: f64) -> String {
     }
     let mut digits = ryu::Buffer::new();
     digits.format_finite(value).replace("e", if value.abs() >= 1.0 { "e+" } else { "e" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_read_only_as_they_print() {
+        for value in [0, 1, -1, 10, i64::MAX, i64::MIN, i64::MIN + 1, 1_000_000_000_000_000_000] {
+            assert_eq!(parse_integer(value.to_string().as_bytes()), Some(value));
+        }
+        for text in [
+            "",
+            "-",
+            "+1",
+            "01",
+            "-0",
+            "-01",
+            " 1",
+            "1 ",
+            "1.0",
+            "0x1",
+            "1e3",
+            "9223372036854775808",
+            "-9223372036854775809",
+            "18446744073709551616",
+            "99999999999999999999",
+            "1\0",
+        ] {
+            assert_eq!(parse_integer(text.as_bytes()), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn floats_are_read_as_strtod_reads_them() {
+        for (text, value) in [
+            ("1", 1.0),
+            ("+1", 1.0),
+            ("-1.5e3", -1500.0),
+            ("01", 1.0),
+            (".5", 0.5),
+            ("5.", 5.0),
+            ("1E5", 1e5),
+            ("0x10", 16.0),
+            ("-0X.8p1", -1.0),
+            ("0x1.fffffffffffffp1023", f64::MAX),
+            ("0x1p-1074", f64::from_bits(1)),
+            ("inf", f64::INFINITY),
+            ("-Infinity", f64::NEG_INFINITY),
+            ("+INF", f64::INFINITY),
+            ("0e999999", 0.0),
+            ("1e308", 1e308),
+            ("5e-324", f64::from_bits(1)),
+        ] {
+            assert_eq!(parse_float(text.as_bytes()), Some(value), "{text:?}");
+        }
+        assert!(parse_float(b"-0").is_some_and(|zero| zero == 0.0 && zero.is_sign_negative()));
+    }
+
+    #[test]
+    fn floats_have_nothing_around_them_and_stay_in_range() {
+        for text in [
+            "",
+            " 1",
+            "1 ",
+            "\t1",
+            "1\0",
+            "nan",
+            "-nan",
+            "nan(1)",
+            "1e",
+            "e1",
+            ".",
+            "-",
+            "+-1",
+            "--1",
+            "-+inf",
+            "0x",
+            "0x.",
+            "0xg",
+            "0x1p",
+            "0x1p1024",
+            "0x1p-1076",
+            "1e309",
+            "1e-400",
+            "1_0",
+            "infinit",
+        ] {
+            assert_eq!(parse_float(text.as_bytes()), None, "{text:?}");
+        }
+    }
 }

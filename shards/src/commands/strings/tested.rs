@@ -1,0 +1,59 @@
+//! A shard for tests of commands: runs a command line, moves the clock, tells how many edits a command made.
+
+use crate::call::{Args, Span};
+use crate::commands::FAMILIES;
+use crate::owner::{Caller, Owner};
+use crate::reply::Protocol;
+use crate::row::Row;
+use crate::units::{Db, Now};
+
+pub(in crate::commands) struct Shard {
+    owner: Owner,
+    pub now: Now,
+}
+
+impl Shard {
+    pub fn new() -> Self {
+        Shard { owner: Owner::new(1, 1), now: Now::at(1_700_000_000_000) }
+    }
+    pub fn advance(&mut self, ms: u64) {
+        self.now.steady_ms += ms;
+        self.now.wall_ms += ms;
+    }
+    /// The reply to a command whose words are separated by spaces (`''` is the empty one), in RESP2.
+    pub fn run(&mut self, line: &str) -> String {
+        let words: Vec<&[u8]> =
+            line.split(' ').map(|word| if word == "''" { &[][..] } else { word.as_bytes() }).collect();
+        self.run_words(&words)
+    }
+    pub fn run_words(&mut self, words: &[&[u8]]) -> String {
+        let buffer = words.concat();
+        let mut start = 0;
+        let mut spans = Vec::new();
+        for word in words {
+            spans.push(Span { start, len: word.len() as u32 });
+            start += word.len() as u32;
+        }
+        let row = find(words[0]);
+        assert!(row.accepts(words.len()), "arity of {}", row.name);
+        let mut out = Vec::new();
+        let caller = Caller { db: Db(0), now: self.now, protocol: Protocol::Resp2 };
+        self.owner.execute(row, Args::new(&buffer, &spans), caller, &mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+    /// Edits that a command made.
+    pub fn edits(&mut self, line: &str) -> u32 {
+        let before = self.owner.keyspace.edit_count();
+        self.run(line);
+        self.owner.keyspace.edit_count() - before
+    }
+    /// What OBJECT ENCODING says of a key.
+    pub fn encoding(&self, key: &str) -> &'static str {
+        self.owner.keyspace.peek(Db(0), key.as_bytes(), self.now).expect("the key exists").encoding().name()
+    }
+}
+
+fn find(name: &[u8]) -> &'static Row {
+    let named = |row: &&Row| row.name.as_bytes().eq_ignore_ascii_case(name);
+    FAMILIES.iter().flat_map(|rows| rows.iter()).find(named).expect("a row of that name")
+}
