@@ -6,14 +6,17 @@
 //!
 //! - `record`: one group commit as bytes, and back;
 //! - `segment`: the block at the start of a file, and reading the records behind it;
-//! - `commit`: what is held by the kernel, what is on disk, and which replies may go.
+//! - `commit`: what is held by the kernel, what is on disk, and which replies may go;
+//! - `recovery`: what a start makes of the segments it finds.
 
 mod commit;
 mod record;
+mod recovery;
 mod segment;
 
 pub use commit::{Commit, FsyncPolicy, SYNC_AFTER_MS, SyncTicket, UNSYNCED_AGE_MS_MAX};
 pub use record::{EDITS_BYTES_MAX, RECORD_HEADER_BYTES, Record, RecordHeader, encode_into, record_bytes};
+pub use recovery::{Apply, Cut, Damage, Evidence, OnDamage, Recovered, Recovery, RecoveryError};
 pub use segment::{Predecessor, RecordReader, SegmentError, SegmentHeader, Stop, StopReason};
 
 /// Unit of direct writes; also the size of a segment's header.

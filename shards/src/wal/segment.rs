@@ -223,6 +223,8 @@ pub enum StopReason {
     Misplaced { id: SegmentId, shard: ShardId, epoch: u64 },
     #[error("the log goes on in segment {} with record {}, but ends before it", .segment.0, .sequence.0)]
     Missing { segment: SegmentId, sequence: Sequence },
+    #[error("the segment's edits start at offset {} where {} was to come", .found.0, .expected.0)]
+    WrongStart { expected: Offset, found: Offset },
     #[error("segment {} claims to start with record {}, which came already", .segment.0, .sequence.0)]
     Overlap { segment: SegmentId, sequence: Sequence },
 }
@@ -255,6 +257,9 @@ impl<'a> RecordReader<'a> {
         }
     }
 
+    pub fn segment(&self) -> SegmentId {
+        self.segment
+    }
     /// Where the next record starts, or would.
     pub fn position(&self) -> u64 {
         self.position as u64
