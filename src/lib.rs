@@ -2,6 +2,8 @@
 
 pub mod admin;
 pub mod commands;
+pub mod cli;
+pub mod config;
 pub mod core;
 pub mod resp;
 pub mod router;

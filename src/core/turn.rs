@@ -166,6 +166,12 @@ impl Core {
         }
     }
 
+    /// Bytes of edits whose replies can't go yet: what a slow disk makes pile up.
+    pub fn count_backlog(&mut self) {
+        let end = self.log.taken.0 + self.owner.keyspace.edits().len() as u64;
+        self.log.backlog_bytes = end - self.log.released.0;
+    }
+
     /// Moves a connection's replies that may go to its output.
     pub(super) fn flush_replies(&mut self, connection: ConnectionId) {
         let released = self.log.released;

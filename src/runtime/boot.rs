@@ -1,0 +1,360 @@
+//! From settings to running cores, and back down: checks the machine, opens the data, recovers every shard on its
+//! own core, starts to serve, and waits for signals.
+
+use super::core_loop::{CoreLoop, Parts, Shutdown};
+use super::data_directory::{DataDirectory, Manifest};
+use super::disk::LogWriter;
+use super::lanes::{self, Doorbell, Lanes};
+use super::prepare::Preparer;
+use super::recovery::{self, Progress, ShardRecovered};
+use super::ring::Ring;
+use super::{Background, affinity, clock, listen};
+use crate::config::{Config, Settings};
+use crate::core::{Core, CoreOptions};
+use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
+use shards::keyspace::Keyspace;
+use shards::units::{Now, ShardId};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::hash::{BuildHasher, Hasher};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Serves until a signal or SHUTDOWN. The error is one clear line for the operator.
+pub fn run(settings: Settings) -> Result<(), String> {
+    let config = settings.config();
+    check_machine()?;
+    let cores = choose_cores(&config)?;
+    let mut data = if config.appendonly { Some(DataDirectory::open(&config.dir)?) } else { None };
+    let shards = choose_shards(&config, cores.len(), data.as_ref())?;
+    let listeners = listen::listen(&config.bind, config.port, config.tcp_backlog as i32)?;
+    if let Some(data) = &mut data {
+        open_epoch(data, shards, &config)?;
+    }
+    let shutdown = Arc::new(Shutdown::default());
+    let doorbells: Result<Vec<Doorbell>, _> = (0..shards).map(|_| Doorbell::new(shards as usize)).collect();
+    let doorbells = Arc::new(doorbells.map_err(|error| format!("can't make an eventfd per core: {error}"))?);
+    catch_signals(&shutdown, &doorbells)?;
+    Fleet { settings, config, cores, shards, data, shutdown, doorbells }.serve(listeners)
+}
+
+/// io_uring there and allowed, with all that the ring needs; enough locked memory for glommio.
+fn check_machine() -> Result<(), String> {
+    match Ring::new() {
+        Ok(_) => {}
+        Err(error) => {
+            let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+            let advice = match (error.raw_os_error(), disabled.trim()) {
+                (_, "1" | "2") => "it is switched off on this machine: set sysctl kernel.io_uring_disabled=0",
+                (Some(libc::EPERM | libc::EACCES), _) => {
+                    "something forbids it, in a container usually the seccomp profile: allow io_uring_setup, \
+                     io_uring_enter and io_uring_register (Docker: --security-opt seccomp=unconfined)"
+                }
+                (Some(libc::ENOSYS), _) => "this kernel has none: Shardis needs Linux 6.1 or later",
+                (Some(libc::EINVAL), _) => "this kernel's is too old: Shardis needs Linux 6.1 or later",
+                (Some(libc::ENOMEM), _) => "too little memory may be locked: raise it with ulimit -l 8192",
+                _ => "see the kernel's log",
+            };
+            return Err(format!("can't use io_uring ({error}): {advice}"));
+        }
+    }
+    // SAFETY: rlimit is a plain pair of numbers, valid when zeroed.
+    let mut limit: libc::rlimit = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a valid rlimit.
+    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) };
+    if limit.rlim_cur < MEMLOCK_BYTES_MIN {
+        return Err(format!(
+            "only {} KiB of memory may be locked, and io_uring needs {}: raise it with ulimit -l {} (systemd: LimitMEMLOCK=)",
+            limit.rlim_cur >> 10,
+            MEMLOCK_BYTES_MIN >> 10,
+            MEMLOCK_BYTES_MIN >> 10
+        ));
+    }
+    raise_open_files();
+    Ok(())
+}
+
+/// glommio refuses to start with less.
+const MEMLOCK_BYTES_MIN: u64 = 512 << 10;
+
+/// As many open files as the hard limit allows: each client is one.
+fn raise_open_files() {
+    // SAFETY: rlimit is a plain pair of numbers, valid when zeroed.
+    let mut limit: libc::rlimit = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is to a valid rlimit.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } == 0 {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: the pointer is to a valid rlimit. Failing leaves the old limit, which is no reason not to start.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+    }
+}
+
+fn choose_cores(config: &Config) -> Result<Vec<usize>, String> {
+    let allowed = affinity::allowed_cores().map_err(|error| format!("can't read the affinity mask: {error}"))?;
+    if config.cores.is_empty() {
+        return Ok(allowed);
+    }
+    match config.cores.iter().find(|core| !allowed.contains(core)) {
+        Some(core) => Err(format!("--cores: core {core} isn't one this process may use (allowed: {allowed:?})")),
+        None => Ok(config.cores.clone()),
+    }
+}
+
+fn choose_shards(config: &Config, cores: usize, data: Option<&DataDirectory>) -> Result<u16, String> {
+    let stored = data.and_then(|data| data.manifest).map(|manifest| manifest.shards as usize);
+    let shards = if config.shards > 0 { config.shards } else { stored.unwrap_or(cores) };
+    u16::try_from(shards).ok().filter(|shards| *shards <= SHARDS_MAX).ok_or(format!("--shards {shards}: at most {SHARDS_MAX}"))
+}
+
+/// A SCAN cursor has ten bits for the shard.
+const SHARDS_MAX: u16 = 1024;
+
+/// Makes the data directory's epoch fit the number of shards.
+fn open_epoch(data: &mut DataDirectory, shards: u16, config: &Config) -> Result<(), String> {
+    let world = |error| format!("--dir {}: {error}", config.dir.display());
+    match data.manifest {
+        None => {
+            data.make_epoch(1, shards).map_err(world)?;
+            data.commit(Manifest { epoch: 1, shards }).map_err(world)
+        }
+        Some(manifest) if manifest.shards == shards => {
+            // An epoch left by a change of shards that didn't come to its end, or had no time to tidy up.
+            data.remove_other_epochs().map_err(world)
+        }
+        Some(manifest) => {
+            tracing::info!("rewriting the data of {} shards for {shards}", manifest.shards);
+            recovery::reshard(data, manifest, shards, config.databases, config.wal_segment_bytes, random_u64())
+        }
+    }
+}
+
+/// The first signal asks for a clean end, the second ends at once.
+fn catch_signals(shutdown: &Arc<Shutdown>, doorbells: &Arc<Vec<Doorbell>>) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("can't catch signals: {error}");
+    let again = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        // Registered first, so it is looked at first: true only from the second signal on.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, again.clone()).map_err(failed)?;
+        signal_hook::flag::register(signal, again.clone()).map_err(failed)?;
+        let (shutdown, doorbells) = (shutdown.clone(), doorbells.clone());
+        let ask = move || {
+            shutdown.requested.store(true, Ordering::SeqCst);
+            doorbells.iter().for_each(Doorbell::ring);
+        };
+        // SAFETY: the action stores an atomic and calls write(2) on eventfds: both are async-signal-safe.
+        unsafe { signal_hook::low_level::register(signal, ask) }.map_err(failed)?;
+    }
+    Ok(())
+}
+
+struct Fleet {
+    settings: Settings,
+    config: Config,
+    cores: Vec<usize>,
+    shards: u16,
+    data: Option<DataDirectory>,
+    shutdown: Arc<Shutdown>,
+    doorbells: Arc<Vec<Doorbell>>,
+}
+
+/// What a core's thread is made from; all of it may cross threads.
+struct Seed {
+    shard: ShardId,
+    options: CoreOptions,
+    lanes: Lanes,
+    listeners: Vec<OwnedFd>,
+    log: Option<(PathBuf, u64)>,
+    cpu: usize,
+    crowded: bool,
+    shutdown: Arc<Shutdown>,
+    progress: Arc<Progress>,
+    recovered: Sender<Result<Option<ShardRecovered>, String>>,
+    go: Receiver<clock::Clock>,
+    ready: Sender<()>,
+}
+
+impl Fleet {
+    fn serve(mut self, listeners: Vec<OwnedFd>) -> Result<(), String> {
+        let progress = Arc::new(Progress::default());
+        let (recovered_in, recovered_out) = mpsc::channel();
+        let (ready_in, ready_out) = mpsc::channel();
+        let mut listeners = Some(listeners);
+        let (run_id, seed) = (random_hex(), random_u64());
+        let mut starts = Vec::new();
+        let mut threads = Vec::new();
+        for (shard, lanes) in lanes::lanes(self.shards as usize, &self.doorbells).into_iter().enumerate() {
+            let (go_in, go_out) = mpsc::channel();
+            starts.push(go_in);
+            let shard = ShardId(shard as u16);
+            let log = self.data.as_ref().map(|data| {
+                let epoch = data.manifest.expect("the epoch was opened").epoch;
+                (data.shard_path(epoch, shard), epoch)
+            });
+            let seed = Seed {
+                shard,
+                options: CoreOptions {
+                    shard,
+                    shards: self.shards,
+                    settings: self.settings.clone(),
+                    seed: seed ^ (shard.0 as u64) << 48,
+                    ticks: clock::ticks,
+                    run_id: run_id.clone(),
+                },
+                lanes,
+                listeners: listeners.take().unwrap_or_default(),
+                log,
+                cpu: self.cores[shard.0 as usize % self.cores.len()],
+                crowded: self.shards as usize > self.cores.len(),
+                shutdown: self.shutdown.clone(),
+                progress: progress.clone(),
+                recovered: recovered_in.clone(),
+                go: go_out,
+                ready: ready_in.clone(),
+            };
+            threads.push(start_core(seed)?);
+        }
+        drop((recovered_in, ready_in));
+        let clock = self.wait_for_recovery(&recovered_out, &progress)?;
+        starts.iter().for_each(|go| drop(go.send(clock)));
+        while ready_out.recv().is_ok() {}
+        tracing::info!(
+            "Ready to accept connections on port {} ({} shards, log {})",
+            self.config.port,
+            self.shards,
+            if self.data.is_some() { "on" } else { "off" }
+        );
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let mut outcome = Ok(());
+        for thread in threads {
+            match thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => outcome = Err(format!("a core's io_uring failed: {error}")),
+                Err(error) => outcome = Err(format!("a core's executor failed: {error}")),
+            }
+        }
+        self.data = None;
+        tracing::info!("Stopped");
+        outcome
+    }
+
+    /// All shards' logs are read; the clock that goes on where the last run stopped.
+    fn wait_for_recovery(
+        &self,
+        recovered: &Receiver<Result<Option<ShardRecovered>, String>>,
+        progress: &Progress,
+    ) -> Result<clock::Clock, String> {
+        let started = clock::monotonic();
+        let mut all: Vec<ShardRecovered> = Vec::new();
+        let mut missing = self.shards;
+        while missing > 0 {
+            match recovered.recv_timeout(Duration::from_secs(1)) {
+                Ok(outcome) => {
+                    all.extend(outcome?);
+                    missing -= 1;
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => report(progress),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Err("a core ended while it read its log".into()),
+            }
+        }
+        all.iter().filter_map(|shard| shard.cut.as_ref()).for_each(|cut| tracing::warn!("{cut}"));
+        let edits: u64 = all.iter().map(|shard| shard.edits).sum();
+        if edits > 0 {
+            let seconds = started.elapsed().as_secs_f64();
+            tracing::info!("Log read: {edits} edits in {seconds:.2} s ({:.0} per second)", edits as f64 / seconds.max(1e-9));
+        }
+        Ok(steady_clock(&all))
+    }
+}
+
+fn report(progress: &Progress) {
+    let (bytes, total) = (progress.bytes.load(Ordering::Relaxed), progress.bytes_total.load(Ordering::Relaxed));
+    let percent = if total == 0 { 0.0 } else { bytes as f64 * 100.0 / total as f64 };
+    tracing::info!("Reading the log: {percent:.0} %, {} edits", progress.edits.load(Ordering::Relaxed));
+}
+
+/// Steady time goes on from the last run's, by as much as the wall clock says has passed since, so that a step of
+/// the wall clock during that run doesn't change what relative deadlines have left.
+fn steady_clock(recovered: &[ShardRecovered]) -> clock::Clock {
+    let wall_ms = clock::wall_ms();
+    let last = recovered.iter().max_by_key(|shard| shard.last_steady_ms).filter(|shard| shard.last_steady_ms > 0);
+    let steady_ms = match last {
+        Some(last) => last.last_steady_ms + wall_ms.saturating_sub(last.last_wall_ms),
+        None => wall_ms,
+    };
+    clock::Clock::new(steady_ms)
+}
+
+type CoreThread = glommio::ExecutorJoinHandle<std::io::Result<()>>;
+
+fn start_core(seed: Seed) -> Result<CoreThread, String> {
+    let name = format!("shard-{}", seed.shard.0);
+    LocalExecutorBuilder::new(Placement::Fixed(seed.cpu))
+        .name(&name)
+        // Its ring carries background work only, and its buffers are the reads of that.
+        .ring_depth(64)
+        .io_memory(64 << 10)
+        // The core yields by itself: a short timer would only make the executor lose turns.
+        .preempt_timer(Duration::from_secs(10))
+        // Off the core: what blocks must not block the shard.
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
+        .spawn(move || run_core(seed))
+        .map_err(|error| format!("can't start the executor of shard {name}: {error}"))
+}
+
+async fn run_core(seed: Seed) -> std::io::Result<()> {
+    let Seed { shard, options, lanes, listeners, log, cpu, crowded, shutdown, progress, recovered, go, ready } = seed;
+    let mut core = Core::new(options);
+    let start = match &log {
+        None => Ok(None),
+        Some((path, epoch)) => {
+            let keyspace: &mut Keyspace = &mut core.owner.keyspace;
+            recovery::recover(path, shard, *epoch, keyspace, &progress).map(Some)
+        }
+    };
+    let outcome = start.clone();
+    let _ = recovered.send(start);
+    drop((recovered, progress));
+    // Without a clock the start was refused, and the main thread has said why.
+    let Ok(clock) = go.recv() else { return Ok(()) };
+    let start = outcome.expect("refused otherwise");
+    let ring = Ring::new()?;
+    ring.bind_workers(cpu)?;
+    let wake = super::eventfd()?;
+    let background = Background::new(wake.as_raw_fd());
+    let now: Now = clock.now();
+    core.begin(now);
+    let log = log.zip(start).map(|((path, epoch), recovered)| {
+        let preparer = Preparer::new(path, background.clone());
+        let (policy, segment_bytes) = (core.config.appendfsync.policy(), core.config.wal_segment_bytes);
+        let mut log = LogWriter::new(shard, epoch, policy, recovered.start, preparer, segment_bytes, random_u32);
+        log.ask_for_segment();
+        core.log.persistent = true;
+        core.log.released = recovered.start.offset;
+        core.log.taken = recovered.start.offset;
+        log
+    });
+    core.owner.keyspace.set_logging(log.is_some());
+    let parts = Parts { core, ring, lanes, log, clock, listeners, shutdown, background, wake, crowded };
+    drop(ready);
+    CoreLoop::new(parts).run().await
+}
+
+/// Randomness from the operating system, by way of the hasher's keys.
+fn random_u64() -> u64 {
+    static STATE: Mutex<Option<std::hash::RandomState>> = Mutex::new(None);
+    let mut state = STATE.lock().expect("nobody panics while holding it");
+    let mut hasher = state.get_or_insert_with(Default::default).build_hasher();
+    hasher.write_u64(clock::ticks());
+    hasher.finish()
+}
+
+fn random_u32() -> u32 {
+    random_u64() as u32
+}
+
+fn random_hex() -> String {
+    (0..3).map(|_| format!("{:016x}", random_u64())).collect::<String>()[..40].to_string()
+}

@@ -1,0 +1,38 @@
+//! The only place that reads clocks.
+
+use shards::units::Now;
+use std::sync::OnceLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// The wall clock, in milliseconds since the Unix epoch.
+#[allow(clippy::disallowed_methods)] // this is the clock that everybody else is given
+pub fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+#[allow(clippy::disallowed_methods)] // this is the clock that everybody else is given
+pub fn monotonic() -> Instant {
+    Instant::now()
+}
+
+/// Nanoseconds since the first call, monotonic; cheap enough to read once per command.
+pub fn ticks() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    monotonic().duration_since(*START.get_or_init(monotonic)).as_nanos() as u64
+}
+
+/// Reads both clocks of a turn. Steady time continues where the last run of the server left it: its base is given.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Instant,
+    steady_start_ms: u64,
+}
+
+impl Clock {
+    pub fn new(steady_start_ms: u64) -> Self {
+        Clock { start: monotonic(), steady_start_ms }
+    }
+    pub fn now(&self) -> Now {
+        Now { steady_ms: self.steady_start_ms + self.start.elapsed().as_millis() as u64, wall_ms: wall_ms() }
+    }
+}

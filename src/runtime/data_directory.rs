@@ -1,0 +1,111 @@
+//! The data directory: who may use it, and what it says about itself.
+//!
+//! `LOCK` (held while a server runs), `MANIFEST` (format, epoch, number of shards), `epoch-E/shard-K/*.wal`.
+//! A change of the number of shards writes a whole new epoch, syncs it, and only then renames a new manifest into place.
+
+use super::prepare::sync_directory;
+use shards::units::ShardId;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+pub struct DataDirectory {
+    path: PathBuf,
+    /// Holds the lock as long as it is open.
+    _lock: File,
+    pub manifest: Option<Manifest>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Manifest {
+    pub epoch: u64,
+    pub shards: u16,
+}
+
+const FORMAT: u64 = 1;
+const MANIFEST: &str = "MANIFEST";
+
+impl DataDirectory {
+    /// Makes the directory if it isn't there, locks it, and reads its manifest. Errors are whole sentences for the operator.
+    pub fn open(path: &Path) -> Result<Self, String> {
+        let shown = path.display();
+        std::fs::create_dir_all(path).map_err(|error| format!("--dir {shown}: can't make the directory: {error}"))?;
+        let lock_path = path.join("LOCK");
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
+        let lock = lock.map_err(|error| format!("--dir {shown}: can't write to the directory: {error}"))?;
+        // SAFETY: the descriptor is open; the call touches no memory of ours.
+        if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+            return Err(format!("--dir {shown} is in use by another server; give this one a directory of its own"));
+        }
+        let manifest = Self::read_manifest(path)?;
+        Ok(DataDirectory { path: path.to_path_buf(), _lock: lock, manifest })
+    }
+
+    fn read_manifest(path: &Path) -> Result<Option<Manifest>, String> {
+        let file = path.join(MANIFEST);
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(format!("{}: {error}", file.display())),
+        };
+        let damaged = || format!("{} is damaged; the data directory can't be opened without it", file.display());
+        let (body, crc) = text.trim_end().rsplit_once("crc32 ").ok_or_else(damaged)?;
+        if format!("{:08x}", crc32fast::hash(body.as_bytes())) != crc {
+            return Err(damaged());
+        }
+        let field = |name: &str| -> Option<u64> {
+            body.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+        };
+        match (field("format"), field("epoch"), field("shards")) {
+            (Some(FORMAT), Some(epoch), Some(shards)) if (1..=1024).contains(&shards) => {
+                Ok(Some(Manifest { epoch, shards: shards as u16 }))
+            }
+            (Some(format), ..) if format != FORMAT => Err(format!("{} has format {format}; this server knows {FORMAT}", file.display())),
+            _ => Err(damaged()),
+        }
+    }
+
+    /// Makes `manifest` the truth: from the rename on, a start finds it.
+    pub fn commit(&mut self, manifest: Manifest) -> io::Result<()> {
+        let body = format!("format {FORMAT}\nepoch {}\nshards {}\n", manifest.epoch, manifest.shards);
+        let text = format!("{body}crc32 {:08x}\n", crc32fast::hash(body.as_bytes()));
+        let temporary = self.path.join("MANIFEST.new");
+        let mut file = File::create(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, self.path.join(MANIFEST))?;
+        sync_directory(&self.path)?;
+        self.manifest = Some(manifest);
+        Ok(())
+    }
+
+    pub fn epoch_path(&self, epoch: u64) -> PathBuf {
+        self.path.join(format!("epoch-{epoch}"))
+    }
+    pub fn shard_path(&self, epoch: u64, shard: ShardId) -> PathBuf {
+        self.epoch_path(epoch).join(format!("shard-{}", shard.0))
+    }
+
+    /// The directories of an epoch's shards, made and synced.
+    pub fn make_epoch(&self, epoch: u64, shards: u16) -> io::Result<()> {
+        for shard in 0..shards {
+            std::fs::create_dir_all(self.shard_path(epoch, ShardId(shard)))?;
+        }
+        sync_directory(&self.epoch_path(epoch))?;
+        sync_directory(&self.path)
+    }
+
+    /// Removes an epoch that the manifest doesn't name: left by a change of the number of shards, finished or not.
+    pub fn remove_other_epochs(&self) -> io::Result<()> {
+        let current = self.manifest.map(|manifest| self.epoch_path(manifest.epoch));
+        for entry in std::fs::read_dir(&self.path)? {
+            let path = entry?.path();
+            let is_epoch = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("epoch-"));
+            if is_epoch && Some(&path) != current.as_ref() {
+                std::fs::remove_dir_all(&path)?;
+            }
+        }
+        Ok(())
+    }
+}

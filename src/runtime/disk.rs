@@ -1,0 +1,482 @@
+//! A shard's log on disk: writes and syncs through the core's ring, segments prepared in the background.
+//!
+//! Under `always` a record is whole 4096-byte blocks, written with O_DIRECT and O_DSYNC over zeros that are on disk
+//! already: when the write completes it is durable. Under `everysec` and `no` the write is buffered, and complete
+//! when the kernel has the bytes, so that kill -9 loses nothing. Which replies that releases is the pure
+//! `Commit`'s decision; here is only the doing.
+
+use super::prepare::{Prepared, Preparer};
+use super::ring::Ring;
+use super::token::{Operation, token};
+use io_uring::{opcode, types};
+use shards::units::{Now, Offset, ShardId};
+use shards::wal::commit::{Commit, SyncTicket};
+use shards::wal::record::{self, EDITS_BYTES_MAX, RecordHeader};
+use shards::wal::segment::{Predecessor, SegmentHeader};
+use shards::wal::{BLOCK_BYTES, FsyncPolicy, Layout, SegmentId, Sequence};
+use std::collections::VecDeque;
+use std::os::fd::AsRawFd;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+/// Where a log goes on: what recovery found, or the start of an empty one.
+#[derive(Clone, Copy, Debug)]
+pub struct LogStart {
+    pub next_segment: SegmentId,
+    pub next_sequence: Sequence,
+    pub offset: Offset,
+    pub predecessor: Option<Predecessor>,
+}
+
+pub struct LogWriter {
+    shard: ShardId,
+    epoch: u64,
+    policy: FsyncPolicy,
+    pub commit: Commit,
+    next_sequence: Sequence,
+    next_segment: SegmentId,
+    predecessor: Option<Predecessor>,
+    after_recovery: bool,
+    segment: Option<Segment>,
+    /// Segments that are full, or of the old layout, with writes or syncs still under way.
+    retired: Vec<Segment>,
+    preparer: Preparer,
+    segment_bytes: u64,
+    in_flight: VecDeque<InFlight>,
+    /// A batch of edits that waits for a segment.
+    pending: Option<Pending>,
+    spare: Vec<AlignedBuffer>,
+    sync: Option<SyncUnderWay>,
+    /// Why nothing is written any more.
+    pub failure: Option<String>,
+    salt: fn() -> u32,
+    pub records: u64,
+    pub bytes: u64,
+    pub syncs: u64,
+}
+
+struct Segment {
+    prepared: Rc<Prepared>,
+    position: u64,
+    header_written: bool,
+    /// Held by the kernel only: the next sync must cover it.
+    dirty: bool,
+    salt: u32,
+}
+
+struct Pending {
+    edits: Vec<u8>,
+    start: Offset,
+    count: u32,
+}
+
+struct InFlight {
+    sequence: Sequence,
+    segment: Rc<Prepared>,
+    position: u64,
+    buffer: AlignedBuffer,
+    len: usize,
+    written: usize,
+    complete: bool,
+    started_ticks: u64,
+}
+
+struct SyncUnderWay {
+    ticket: SyncTicket,
+    outstanding: usize,
+    files: Vec<Rc<Prepared>>,
+}
+
+/// Records under way at a time: under `always` a second one hides the latency of the first; buffered ones gain nothing.
+const DIRECT_WRITES_MAX: usize = 2;
+const BUFFERED_WRITES_MAX: usize = 1;
+
+impl LogWriter {
+    #[allow(clippy::too_many_arguments)] // made in one place, from parts that have no other bond
+    pub fn new(
+        shard: ShardId,
+        epoch: u64,
+        policy: FsyncPolicy,
+        start: LogStart,
+        preparer: Preparer,
+        segment_bytes: u64,
+        salt: fn() -> u32,
+    ) -> Self {
+        LogWriter {
+            shard,
+            epoch,
+            policy,
+            commit: Commit::new(policy, start.next_sequence.previous(), start.offset),
+            next_sequence: start.next_sequence,
+            next_segment: start.next_segment,
+            predecessor: start.predecessor,
+            after_recovery: true,
+            segment: None,
+            retired: Vec::new(),
+            preparer,
+            segment_bytes,
+            in_flight: VecDeque::new(),
+            pending: None,
+            spare: Vec::new(),
+            sync: None,
+            failure: None,
+            salt,
+            records: 0,
+            bytes: 0,
+            syncs: 0,
+        }
+    }
+
+    /// A segment for the first writes, made before the shard serves.
+    pub fn ask_for_segment(&mut self) {
+        let layout = layout_of(self.policy);
+        self.preparer.ask(self.next_segment, layout, BLOCK_BYTES as u64, self.segment_bytes);
+    }
+
+    /// The setting changed: records in the other layout need another segment, and go out once it is there.
+    pub fn set_policy(&mut self, policy: FsyncPolicy) {
+        self.policy = policy;
+        let switches = self.segment.as_ref().is_some_and(|segment| segment.prepared.layout != layout_of(policy));
+        if switches {
+            self.preparer.discard();
+            self.ask_for_segment();
+        } else {
+            self.commit.set_policy(policy);
+        }
+    }
+
+    /// Whether a batch of edits can be taken now.
+    pub fn accepts(&self) -> bool {
+        let most = match layout_of(self.policy) {
+            Layout::Blocks => DIRECT_WRITES_MAX,
+            Layout::Bytes => BUFFERED_WRITES_MAX,
+        };
+        self.failure.is_none() && self.pending.is_none() && self.in_flight.len() < most
+    }
+
+    /// Takes a batch: writes it, or keeps it until there is a segment with room.
+    pub fn append(&mut self, edits: Vec<u8>, start: Offset, count: u32, now: Now, ticks: u64, ring: &mut Ring) {
+        debug_assert!(self.accepts());
+        self.pending = Some(Pending { edits, start, count });
+        self.write_pending(now, ticks, ring);
+    }
+
+    /// An emptied buffer of a batch that was written, for reuse.
+    pub fn write_pending(&mut self, now: Now, ticks: u64, ring: &mut Ring) {
+        let Some(pending) = &self.pending else { return };
+        let layout = layout_of(self.policy);
+        let needed = record::record_bytes(pending.edits.len().min(EDITS_BYTES_MAX), layout) as u64;
+        let fits = self.segment.as_ref().is_some_and(|segment| {
+            segment.prepared.layout == layout && segment.position + needed <= segment.prepared.bytes
+        });
+        if !fits && !self.next_segment(layout, needed, now, ring) {
+            return;
+        }
+        let pending = self.pending.take().expect("looked at above");
+        self.write(pending, layout, now, ticks, ring);
+        self.prepare_ahead(layout);
+    }
+
+    /// Turns to a prepared segment, or asks for one.
+    fn next_segment(&mut self, layout: Layout, needed: u64, now: Now, ring: &mut Ring) -> bool {
+        let bytes_min = needed + BLOCK_BYTES as u64;
+        let Some(prepared) = self.preparer.take(layout, bytes_min) else {
+            self.preparer.ask(self.next_segment, layout, bytes_min, self.segment_bytes);
+            return false;
+        };
+        if let Some(old) = self.segment.take() {
+            let last_sequence = self.next_sequence.previous();
+            let end = old.position;
+            self.predecessor = Some(Predecessor { segment: old.prepared.id, last_sequence, end });
+            self.retired.push(old);
+        }
+        self.commit.set_policy(self.policy);
+        let salt = (self.salt)();
+        let header = SegmentHeader {
+            id: prepared.id,
+            epoch: self.epoch,
+            shard: self.shard,
+            layout,
+            salt,
+            wall_ms: now.wall_ms,
+            steady_ms: now.steady_ms,
+            first_sequence: self.next_sequence,
+            first_offset: self.pending.as_ref().expect("a segment is opened for a batch").start,
+            durable_mark: self.commit.durable_mark(),
+            predecessor: self.predecessor,
+            after_recovery: self.after_recovery,
+        };
+        self.after_recovery = false;
+        self.next_segment = prepared.id.next();
+        let prepared = Rc::new(prepared);
+        self.write_header(&prepared, &header, ring);
+        let position = BLOCK_BYTES as u64;
+        self.segment = Some(Segment { prepared, position, header_written: false, dirty: true, salt });
+        true
+    }
+
+    /// The header's write is no record: its completion only lets those of the segment's records count.
+    fn write_header(&mut self, prepared: &Rc<Prepared>, header: &SegmentHeader, ring: &mut Ring) {
+        prepared.header.borrow_mut().bytes_mut(BLOCK_BYTES).copy_from_slice(&header.encode());
+        let address = prepared.header.borrow().address();
+        let entry = opcode::Write::new(types::Fd(prepared.file.as_raw_fd()), address, BLOCK_BYTES as u32)
+            .offset(0)
+            .build()
+            .user_data(token(Operation::LogHeader, prepared.id.0));
+        // SAFETY: the header's buffer belongs to `prepared`, which `segment` or `retired` keeps until the header is written.
+        unsafe { ring.push(entry) };
+    }
+
+    fn write(&mut self, pending: Pending, layout: Layout, now: Now, ticks: u64, ring: &mut Ring) {
+        let segment = self.segment.as_mut().expect("a segment was chosen");
+        let sequence = self.next_sequence;
+        let header = RecordHeader {
+            segment: segment.prepared.id,
+            salt: segment.salt,
+            sequence,
+            durable_mark: self.commit.durable_mark(),
+            offset: pending.start,
+            edit_count: pending.count,
+            wall_ms: now.wall_ms,
+            steady_ms: now.steady_ms,
+            term: 0,
+        };
+        let len = record::record_bytes(pending.edits.len(), layout);
+        let mut buffer = self.spare.pop().unwrap_or_else(AlignedBuffer::new);
+        record::encode_into(buffer.bytes_mut(len), &header, &pending.edits, layout);
+        let end = Offset(pending.start.0 + pending.edits.len() as u64);
+        self.commit.begin(sequence, end, now.steady_ms);
+        self.next_sequence = sequence.next();
+        let position = segment.position;
+        segment.position += len as u64;
+        segment.dirty = true;
+        self.records += 1;
+        self.bytes += len as u64;
+        let segment = segment.prepared.clone();
+        let write = InFlight { sequence, segment, position, buffer, len, written: 0, complete: false, started_ticks: ticks };
+        write.submit(ring);
+        self.in_flight.push_back(write);
+    }
+
+    /// Has the next segment made before this one is full.
+    fn prepare_ahead(&mut self, layout: Layout) {
+        let segment = self.segment.as_ref().expect("just written to");
+        if segment.position > segment.prepared.bytes / 2 {
+            let bytes = (segment.prepared.bytes * 2).min(self.segment_bytes);
+            self.preparer.ask(self.next_segment, layout, bytes, self.segment_bytes);
+        }
+    }
+
+    /// A record's write completed. When the whole record is written, how long it took.
+    pub fn written(&mut self, sequence: u64, result: i32, ticks: u64, ring: &mut Ring) -> Option<u64> {
+        let write = self.in_flight.iter_mut().find(|write| write.sequence.0 == sequence);
+        let write = write.expect("a completion belongs to a write under way");
+        if result <= 0 {
+            let error = std::io::Error::from_raw_os_error(-result);
+            let what = format!("writing {} at byte {}: {error}", write.segment.path.display(), write.position);
+            self.fail(what);
+            return None;
+        }
+        write.written += result as usize;
+        if write.written < write.len {
+            write.submit(ring);
+            return None;
+        }
+        write.complete = true;
+        let took = ticks.saturating_sub(write.started_ticks);
+        self.count_complete();
+        Some(took)
+    }
+
+    pub fn header_written(&mut self, segment: u64, result: i32) {
+        let found = self.segment.iter_mut().chain(&mut self.retired).find(|found| found.prepared.id.0 == segment);
+        let found = found.expect("a segment stays until its header is written");
+        if result != BLOCK_BYTES as i32 {
+            let error = std::io::Error::from_raw_os_error(-result.min(0));
+            let what = format!("writing the header of {}: {error}", found.prepared.path.display());
+            return self.fail(what);
+        }
+        found.header_written = true;
+        self.count_complete();
+    }
+
+    /// Tells the commit of records that are complete in segments whose header is there.
+    fn count_complete(&mut self) {
+        let mut at = 0;
+        while at < self.in_flight.len() {
+            let write = &self.in_flight[at];
+            let id = write.segment.id;
+            let segments = self.segment.iter().chain(&self.retired);
+            let ready = write.complete && segments.filter(|s| s.prepared.id == id).all(|s| s.header_written);
+            if ready {
+                let write = self.in_flight.remove(at).expect("index is in range");
+                self.commit.written(write.sequence);
+                self.spare.push(write.buffer);
+            } else {
+                at += 1;
+            }
+        }
+        self.forget_retired();
+    }
+
+    fn forget_retired(&mut self) {
+        let in_flight = &self.in_flight;
+        self.retired.retain(|segment| {
+            let written = !in_flight.iter().any(|write| write.segment.id == segment.prepared.id);
+            let needs_sync = segment.dirty && segment.prepared.layout == Layout::Bytes;
+            !segment.header_written || !written || needs_sync
+        });
+    }
+
+    /// Starts a sync if one is due, or if `now_or_never` and there is anything to sync.
+    pub fn sync(&mut self, now: Now, now_or_never: bool, ring: &mut Ring) {
+        let due = self.commit.sync_due(now.steady_ms).is_some_and(|due| due <= now.steady_ms);
+        if !(due || now_or_never) || self.sync.is_some() || self.failure.is_some() {
+            return;
+        }
+        let Some(ticket) = self.commit.sync_begin() else { return };
+        let mut files = Vec::new();
+        for segment in self.segment.iter_mut().chain(&mut self.retired) {
+            if segment.dirty && segment.prepared.layout == Layout::Bytes {
+                files.push(segment.prepared.clone());
+                // Bytes written from here on are for the next sync.
+                segment.dirty = false;
+            }
+        }
+        for file in &files {
+            let entry = opcode::Fsync::new(types::Fd(file.file.as_raw_fd()))
+                .flags(types::FsyncFlags::DATASYNC)
+                .build()
+                .user_data(token(Operation::LogSync, 0));
+            // SAFETY: the request points to nothing; the file stays open in `files`.
+            unsafe { ring.push(entry) };
+        }
+        self.syncs += 1;
+        let outstanding = files.len();
+        self.sync = Some(SyncUnderWay { ticket, outstanding, files });
+        if outstanding == 0 {
+            self.finish_sync();
+        }
+    }
+
+    pub fn synced(&mut self, result: i32) {
+        let sync = self.sync.as_mut().expect("a sync completes after it began");
+        sync.outstanding -= 1;
+        if result < 0 {
+            let error = std::io::Error::from_raw_os_error(-result);
+            let paths: Vec<String> = sync.files.iter().map(|file| file.path.display().to_string()).collect();
+            // Never tried again: the kernel may have dropped the pages and would call the next one a success.
+            return self.fail(format!("syncing {}: {error}", paths.join(", ")));
+        }
+        if sync.outstanding == 0 {
+            self.finish_sync();
+        }
+    }
+
+    fn finish_sync(&mut self) {
+        if let Some(sync) = self.sync.take() {
+            self.commit.synced(sync.ticket);
+        }
+        self.forget_retired();
+    }
+
+    fn fail(&mut self, what: String) {
+        if self.failure.is_none() {
+            tracing::error!(shard = self.shard.0, "the log has failed, no more writes until a restart: {what}");
+            self.failure = Some(what);
+            self.commit.failed();
+        }
+    }
+
+    /// Why there is no segment to write to, as long as that lasts (a full disk).
+    pub fn obstacle(&self) -> Option<String> {
+        self.preparer.obstacle()
+    }
+    /// Tries again what a full disk prevented.
+    pub fn retry(&mut self) {
+        self.preparer.retry();
+    }
+    /// Everything taken is written (and, but for the policy `no`, synced).
+    pub fn is_settled(&self) -> bool {
+        self.failure.is_some()
+            || (self.pending.is_none()
+                && self.in_flight.is_empty()
+                && self.sync.is_none()
+                && self.commit.unsynced_bytes() == 0)
+    }
+    pub fn has_pending(&self) -> bool {
+        self.pending.is_some()
+    }
+    pub fn segment_bytes_used(&self) -> u64 {
+        self.segment.as_ref().map_or(0, |segment| segment.position)
+    }
+}
+
+impl InFlight {
+    fn submit(&self, ring: &mut Ring) {
+        // SAFETY: `written` is at most `len`, which the buffer holds.
+        let rest = unsafe { self.buffer.address().add(self.written) };
+        let entry = opcode::Write::new(types::Fd(self.segment.file.as_raw_fd()), rest, (self.len - self.written) as u32)
+            .offset(self.position + self.written as u64)
+            .build()
+            .user_data(token(Operation::LogWrite, self.sequence.0));
+        // SAFETY: the buffer's memory stays in place until the record is complete: it is in `in_flight`, and moving an
+        // AlignedBuffer doesn't move what it points to.
+        unsafe { ring.push(entry) };
+    }
+}
+
+pub fn layout_of(policy: FsyncPolicy) -> Layout {
+    match policy {
+        FsyncPolicy::Always => Layout::Blocks,
+        FsyncPolicy::EverySec | FsyncPolicy::No => Layout::Bytes,
+    }
+}
+
+/// Memory aligned for direct I/O.
+pub struct AlignedBuffer {
+    memory: NonNull<u8>,
+    capacity: usize,
+}
+
+impl AlignedBuffer {
+    pub fn new() -> Self {
+        AlignedBuffer { memory: NonNull::dangling(), capacity: 0 }
+    }
+    /// The first `len` bytes, whatever they hold; grows the buffer if it must.
+    pub fn bytes_mut(&mut self, len: usize) -> &mut [u8] {
+        if self.capacity < len {
+            *self = Self::with_capacity(len.next_multiple_of(BLOCK_BYTES).next_power_of_two());
+        }
+        // SAFETY: the allocation holds `capacity` bytes, at least `len`, zeroed when made; the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr(), len) }
+    }
+    pub fn address(&self) -> *const u8 {
+        self.memory.as_ptr()
+    }
+    fn with_capacity(capacity: usize) -> Self {
+        let layout = Self::layout(capacity);
+        // SAFETY: the size isn't 0: it is a power of two.
+        let memory = unsafe { std::alloc::alloc_zeroed(layout) };
+        let memory = NonNull::new(memory).unwrap_or_else(|| std::alloc::handle_alloc_error(layout));
+        AlignedBuffer { memory, capacity }
+    }
+    fn layout(capacity: usize) -> std::alloc::Layout {
+        std::alloc::Layout::from_size_align(capacity, BLOCK_BYTES).expect("a record's size fits a layout")
+    }
+}
+
+impl Default for AlignedBuffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for AlignedBuffer {
+    fn drop(&mut self) {
+        if self.capacity > 0 {
+            // SAFETY: allocated with this very layout.
+            unsafe { std::alloc::dealloc(self.memory.as_ptr(), Self::layout(self.capacity)) };
+        }
+    }
+}

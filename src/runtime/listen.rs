@@ -1,0 +1,39 @@
+//! Listening sockets.
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+
+/// Listens on every address of `bind`. One that starts with `-` may be missing on this machine; `*` is all of IPv4.
+pub fn listen(bind: &[String], port: u16, backlog: i32) -> Result<Vec<OwnedFd>, String> {
+    let mut sockets = Vec::new();
+    for name in bind {
+        let (optional, name) = match name.strip_prefix('-') {
+            Some(name) => (true, name),
+            None => (false, name.as_str()),
+        };
+        let name = if name == "*" { "0.0.0.0" } else { name };
+        let ip: IpAddr = name.parse().map_err(|_| format!("--bind {name}: not an IP address"))?;
+        match open(SocketAddr::new(ip, port), backlog) {
+            Ok(socket) => sockets.push(socket),
+            Err(error) if optional && error.kind() == io::ErrorKind::AddrNotAvailable => {}
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                return Err(format!("{name}:{port} is in use by another process; choose another --port or stop that one"));
+            }
+            Err(error) => return Err(format!("can't listen on {name}:{port}: {error}")),
+        }
+    }
+    if sockets.is_empty() { Err("no address to listen on; see --bind".into()) } else { Ok(sockets) }
+}
+
+fn open(address: SocketAddr, backlog: i32) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}

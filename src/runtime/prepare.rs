@@ -1,0 +1,209 @@
+//! Segments ready before they are needed: made on the executor's blocking thread, off the shard's core.
+//!
+//! A segment for direct writes is filled with zeros that are on disk, so that writing to it changes no metadata;
+//! one for buffered writes has its space reserved. Both mean that a record never finds the disk full.
+
+use super::disk::AlignedBuffer;
+use shards::wal::{BLOCK_BYTES, Layout, SegmentId};
+use std::cell::RefCell;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// A segment file with its space, not yet begun.
+pub struct Prepared {
+    pub id: SegmentId,
+    pub path: PathBuf,
+    pub file: File,
+    pub bytes: u64,
+    pub layout: Layout,
+    /// Memory for its header, which must stay in place while it is written.
+    pub header: RefCell<AlignedBuffer>,
+}
+
+/// What crosses to the blocking thread and back.
+struct Made {
+    file: File,
+    path: PathBuf,
+    direct: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Order {
+    id: SegmentId,
+    layout: Layout,
+    bytes: u64,
+}
+
+enum State {
+    Idle,
+    Working(Order),
+    Ready(Order, Made),
+    Failed(Order, io::Error),
+}
+
+pub struct Preparer {
+    directory: PathBuf,
+    state: Rc<RefCell<State>>,
+    background: super::Background,
+    warned_direct: bool,
+    /// What is being made is of the old layout: throw it away when it comes.
+    discarding: bool,
+}
+
+impl Preparer {
+    pub fn new(directory: PathBuf, background: super::Background) -> Self {
+        let state = Rc::new(RefCell::new(State::Idle));
+        Preparer { directory, state, background, warned_direct: false, discarding: false }
+    }
+
+    /// Has a segment made that holds `bytes_min`, of at most `bytes_max` unless that is less. Nothing happens if one is being made
+    /// or there.
+    pub fn ask(&mut self, id: SegmentId, layout: Layout, bytes_min: u64, bytes_max: u64) {
+        let idle = matches!(*self.state.borrow(), State::Idle);
+        if !idle {
+            return;
+        }
+        let bytes = bytes_min.max(FIRST_SEGMENT_BYTES.min(bytes_max)).next_multiple_of(BLOCK_BYTES as u64);
+        self.start(Order { id, layout, bytes });
+    }
+
+    fn start(&mut self, order: Order) {
+        *self.state.borrow_mut() = State::Working(order);
+        let path = self.directory.join(segment_file_name(order.id));
+        let state = self.state.clone();
+        self.background.spawn(
+            move || make(path, order.layout, order.bytes),
+            move |made| {
+                *state.borrow_mut() = match made {
+                    Ok(made) => State::Ready(order, made),
+                    Err(error) => State::Failed(order, error),
+                };
+            },
+        );
+    }
+
+    /// The segment, if there is one of this layout with room for `bytes_min`.
+    pub fn take(&mut self, layout: Layout, bytes_min: u64) -> Option<Prepared> {
+        let state = self.state.replace(State::Idle);
+        match state {
+            State::Ready(order, made) if !self.discarding && order.layout == layout && order.bytes >= bytes_min => {
+                if layout == Layout::Blocks && !made.direct && !self.warned_direct {
+                    self.warned_direct = true;
+                    tracing::warn!("no direct I/O in {}: the log is written through the page cache", self.directory.display());
+                }
+                let header = RefCell::new(AlignedBuffer::new());
+                Some(Prepared { id: order.id, path: made.path, file: made.file, bytes: order.bytes, layout, header })
+            }
+            // Too small, or of the other layout: make another under the same name.
+            State::Ready(_, made) => {
+                self.discarding = false;
+                drop(made.file);
+                None
+            }
+            other @ (State::Idle | State::Working(_) | State::Failed(..)) => {
+                *self.state.borrow_mut() = other;
+                None
+            }
+        }
+    }
+
+    /// The layout has changed: what is made or being made is of no use.
+    pub fn discard(&mut self) {
+        let working = matches!(*self.state.borrow(), State::Working(_));
+        if working {
+            self.discarding = true;
+        } else {
+            *self.state.borrow_mut() = State::Idle;
+        }
+    }
+
+    /// Why there is no segment.
+    pub fn obstacle(&self) -> Option<String> {
+        match &*self.state.borrow() {
+            State::Failed(order, error) => {
+                Some(format!("making segment {} in {}: {error}", order.id.0, self.directory.display()))
+            }
+            State::Idle | State::Working(_) | State::Ready(..) => None,
+        }
+    }
+
+    /// Tries again what failed.
+    pub fn retry(&mut self) {
+        let failed = match &*self.state.borrow() {
+            State::Failed(order, _) => Some(*order),
+            State::Idle | State::Working(_) | State::Ready(..) => None,
+        };
+        if let Some(order) = failed {
+            self.start(order);
+        }
+    }
+}
+
+/// Small, so that 64 shards start at once on a small disk; each later segment is twice as large, up to the setting.
+const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
+
+pub fn segment_file_name(id: SegmentId) -> String {
+    format!("{:020}.wal", id.0)
+}
+
+/// Makes the file; on failure nothing is left of it, so that a full disk isn't made fuller.
+fn make(path: PathBuf, layout: Layout, bytes: u64) -> io::Result<Made> {
+    let made = try_make(&path, layout, bytes);
+    if made.is_err() {
+        let _ = std::fs::remove_file(&path);
+    }
+    let (file, direct) = made?;
+    sync_directory(path.parent().expect("a segment lies in a directory"))?;
+    Ok(Made { file, path, direct })
+}
+
+fn try_make(path: &Path, layout: Layout, bytes: u64) -> io::Result<(File, bool)> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(true);
+    let file = options.open(path)?;
+    // SAFETY: the descriptor is open; the call touches no memory of ours.
+    let result = unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes as i64) };
+    if result != 0 {
+        return Err(io::Error::from_raw_os_error(result));
+    }
+    match layout {
+        Layout::Bytes => {
+            file.sync_all()?;
+            Ok((file, false))
+        }
+        Layout::Blocks => {
+            fill(&file, bytes)?;
+            open_direct(path)
+        }
+    }
+}
+
+fn fill(file: &File, bytes: u64) -> io::Result<()> {
+    let zeros = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < bytes {
+        let len = (bytes - at).min(zeros.len() as u64);
+        file.write_all_at(&zeros[..len as usize], at)?;
+        at += len;
+    }
+    file.sync_all()
+}
+
+/// For writes that are on disk when they complete; through the page cache where direct I/O isn't to be had (tmpfs).
+fn open_direct(path: &Path) -> io::Result<(File, bool)> {
+    let open = |flags| OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
+    match open(libc::O_DIRECT | libc::O_DSYNC) {
+        Ok(file) => Ok((file, true)),
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok((open(libc::O_DSYNC)?, false)),
+        Err(error) => Err(error),
+    }
+}
+
+/// A new or renamed file is only there after a power cut once its directory is synced.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
