@@ -5,6 +5,8 @@ pub mod commands;
 pub mod cli;
 pub mod config;
 pub mod core;
+pub mod cli;
+pub mod config;
 pub mod resp;
 pub mod router;
 pub mod runtime;

@@ -72,7 +72,8 @@ impl Parser {
     /// `buffer`, so that the requests of a pipeline share a buffer and a vector of spans.
     ///
     /// After `Incomplete` the next call must present the same request from its first byte, at any `at`, with
-    /// at least as many bytes. After `Error` the parser is of no further use.
+    /// at least as many bytes. After `Error` the parser is of no further use. Of a buffer of more than 4 GiB only
+    /// the first 4 GiB are seen: move the unread rest to the front and call again.
     #[inline]
     pub fn next(&mut self, buffer: &[u8], at: usize, limits: &RequestLimits, spans: &mut Vec<Span>) -> Parsed {
         // Spans hold 32 bits; what lies beyond is reached once the caller has moved the request to the front.
@@ -118,7 +119,9 @@ impl Parser {
 
     #[cold]
     fn resume(&mut self, request: &[u8], at: u32, limits: &RequestLimits, spans: &mut Vec<Span>) -> Parsed {
-        assert!(self.progress.position + self.progress.searched <= request.len(), "a cut request keeps its bytes");
+        if let Some(cut_short) = self.cut_short(request) {
+            return cut_short;
+        }
         let stop = match self.progress.read(request, 0, limits, &mut self.spans) {
             Ok(stop) => stop,
             Err(error) => return Parsed::Error(error),
@@ -136,8 +139,17 @@ impl Parser {
         parsed
     }
 
+    /// Fewer bytes than have been read already: the query buffer limit was lowered in the middle of the request.
+    fn cut_short(&self, request: &[u8]) -> Option<Parsed> {
+        let read = self.progress.position + self.progress.searched;
+        (read > request.len()).then_some(Parsed::Incomplete { wanted: Some(read) })
+    }
+
     #[cold]
     fn line(&mut self, request: &[u8]) -> Parsed {
+        if let Some(cut_short) = self.cut_short(request) {
+            return cut_short;
+        }
         let searched = self.progress.searched;
         let Some(end) = find(request, searched, b'\n') else {
             self.progress.searched = request.len().min(LINE_BYTES_MAX + 1);
@@ -450,6 +462,17 @@ mod tests {
         assert_eq!(parser.next(&elsewhere, 2, &LIMITS, &mut spans), Parsed::Command { used: stream.len() });
         let args: Vec<&[u8]> = shards::call::Args::new(&elsewhere, &spans).iter().collect();
         assert_eq!(args, [&b"SET"[..], b"key", b"value"]);
+    }
+
+    #[test]
+    fn a_limit_lowered_in_the_middle_of_a_request_refuses_it() {
+        let lowered = RequestLimits { query_bytes_max: 10, ..LIMITS };
+        for stream in [&b"*2\r\n$3\r\nGET\r\n$3\r\nke"[..], b"an inline request", b"*1111111111111111"] {
+            let (mut parser, mut spans) = (Parser::new(), Vec::new());
+            assert!(matches!(parser.next(stream, 0, &LIMITS, &mut spans), Parsed::Incomplete { .. }));
+            let parsed = parser.next(stream, 0, &lowered, &mut spans);
+            assert_eq!(parsed, Parsed::Error(ProtocolError::QueryTooLong));
+        }
     }
 
     #[test]
