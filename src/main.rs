@@ -8,9 +8,9 @@ use std::process::ExitCode;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let launched = cli::read(std::env::args_os(), std::env::vars_os());
+    let launched = cli::read(std::env::args_os(), std::env::vars_os(), &mut |path| std::fs::read(path));
     let start = match launched {
-        Ok(Launch::Start(start)) => start,
+        Ok(Launch::Serve(start)) => start,
         Ok(Launch::Print(text)) => {
             print!("{text}");
             return ExitCode::SUCCESS;
@@ -21,7 +21,8 @@ fn main() -> ExitCode {
         }
     };
     log_to(&start.settings.config());
-    match shardis::runtime::run(start.settings) {
+    start.remarks.iter().for_each(|remark| tracing::warn!("{remark}"));
+    match shardis::runtime::run(start.settings, start.file) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("shardis: {error}");

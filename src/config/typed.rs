@@ -4,6 +4,7 @@ use super::Settings;
 use super::table::SETTINGS;
 use super::values::{BindAddress, OutputLimit, Value};
 use crate::resp::RequestLimits;
+use shards::wal::FsyncPolicy;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -17,6 +18,17 @@ pub enum Appendfsync {
     Always,
     /// When the kernel likes.
     No,
+}
+
+impl Appendfsync {
+    /// The log's own word for it.
+    pub fn policy(self) -> FsyncPolicy {
+        match self {
+            Appendfsync::Everysec => FsyncPolicy::EverySec,
+            Appendfsync::Always => FsyncPolicy::Always,
+            Appendfsync::No => FsyncPolicy::No,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

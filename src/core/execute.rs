@@ -438,7 +438,7 @@ impl Core {
 
     /// Ends a connection whose client doesn't read, before it takes the memory of others.
     pub(super) fn check_output(&mut self, connection: ConnectionId) {
-        let limit = self.config.output_limits.normal;
+        let limit = self.config.output_normal;
         let now_ms = self.now.steady_ms;
         let Some(session) = self.session_mut(connection) else { return };
         let bytes = session.replies.bytes() as u64;

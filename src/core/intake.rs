@@ -3,7 +3,7 @@
 
 use super::Core;
 use crate::commands::catalog::{CommandNumber, Run};
-use crate::resp::{Parsed, ProtocolError, RequestLimits};
+use crate::resp::{Parsed, ProtocolError};
 use crate::router::batch::ConnectionId;
 use crate::session::Closing;
 use shards::call::{Args, Span};
@@ -140,7 +140,7 @@ impl Core {
     }
 
     fn source<'a>(&mut self, input: &Input<'a>) -> Option<Source<'a>> {
-        let query_bytes_max = self.config.client_query_buffer_limit as usize;
+        let query_bytes_max = self.config.query_bytes_max as usize;
         let now_ms = self.now.steady_ms;
         self.stats.net_input_bytes += input.bytes.len() as u64;
         let session = self.session_mut(input.connection)?;
@@ -192,11 +192,7 @@ impl Core {
             source.state = SourceState::Stopped;
             return;
         };
-        let limits = RequestLimits {
-            bulk_bytes_max: self.config.proto_max_bulk_len,
-            query_bytes_max: self.config.client_query_buffer_limit,
-            authenticated: session.authenticated,
-        };
+        let limits = self.config.request_limits(session.authenticated);
         let bytes = source.bytes.as_slice();
         while intake.requests.len() < REQUESTS_MAX {
             let (start, first_span) = (source.parsed, intake.spans.len());

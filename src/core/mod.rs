@@ -16,7 +16,7 @@ pub use turn::LogState;
 use crate::admin::latency::Latency;
 use crate::admin::stats::Stats;
 use crate::commands::catalog::Catalog;
-use crate::config::Config;
+use crate::config::{Config, Settings};
 use crate::router::batch::{CallBatch, ConnectionId, ReplyBatch};
 use crate::session::{Closing, Peer, Session};
 use shards::owner::Owner;
@@ -29,7 +29,8 @@ use std::collections::VecDeque;
 pub struct CoreOptions {
     pub shard: ShardId,
     pub shards: u16,
-    pub config: Config,
+    pub settings: Settings,
+    pub config_file: Option<std::path::PathBuf>,
     pub seed: u64,
     /// A monotonic count of nanoseconds, for latencies.
     pub ticks: fn() -> u64,
@@ -41,7 +42,11 @@ pub struct Core {
     pub shards: u16,
     pub owner: Owner,
     pub catalog: Catalog,
+    /// All settings by name, and what the server acts on of them; the second is made of the first.
+    pub settings: Settings,
     pub config: Config,
+    /// Where CONFIG REWRITE writes.
+    pub config_file: Option<std::path::PathBuf>,
     pub stats: Stats,
     pub latency: Latency,
     pub log: LogState,
@@ -90,15 +95,18 @@ struct ReplyOutbox {
 impl Core {
     pub fn new(options: CoreOptions) -> Self {
         let peers = options.shards as usize;
+        let config = options.settings.config();
         let catalog = Catalog::new(shards::commands::FAMILIES, crate::commands::FAMILIES);
         let mut core = Core {
             shard: options.shard,
             shards: options.shards,
-            owner: Owner::new(options.config.databases as u16, options.seed),
+            owner: Owner::new(config.databases, options.seed),
             stats: Stats::default(),
             latency: Latency::new(catalog.len()),
             catalog,
-            config: options.config,
+            settings: options.settings,
+            config,
+            config_file: options.config_file,
             log: LogState::default(),
             now: Now::default(),
             started_ms: 0,
@@ -125,9 +133,16 @@ impl Core {
 
     /// Copies what the settings say to where it is used; after each change of a setting.
     pub fn apply_config(&mut self) {
-        self.owner.limits.string_bytes_max = self.config.proto_max_bulk_len;
-        self.owner.limits.lfu = self.config.maxmemory_policy.contains("lfu");
-        self.log.policy = self.config.appendfsync;
+        self.config = self.settings.config();
+        self.owner.limits = self.config.shard_limits();
+        self.log.policy = self.config.appendfsync.policy();
+        self.latency.tracking = self.config.latency_tracking;
+    }
+
+    /// The clocks are known: the core begins to serve.
+    pub fn begin(&mut self, now: Now) {
+        self.now = now;
+        self.started_ms = now.steady_ms;
     }
 
     pub fn ticks(&self) -> u64 {

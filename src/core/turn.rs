@@ -213,7 +213,7 @@ impl Core {
             self.stats.expired_keys += removed as u64;
         }
         self.owner.keyspace.reclaim(SEGMENTS_RECLAIMED_PER_TICK);
-        let timeout_ms = self.config.timeout * 1000;
+        let timeout_ms = self.config.timeout_seconds as u64 * 1000;
         if timeout_ms > 0 {
             self.close_idle(timeout_ms);
         }

