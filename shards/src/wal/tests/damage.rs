@@ -35,7 +35,6 @@ fn a_log_that_ends_anywhere_is_recovered_up_to_there() {
                 cut.files[segment].1.truncate(length);
                 let fits = |at: &&Written| at.segment < segment || at.segment == segment && at.end <= length;
                 let whole = log.records.iter().take_while(fits).count();
-                // A hundred bytes would hold the header's fields, but a block is written as a whole or not at all.
                 assert_eq!(log.kept(&cut.recover()), Some(whole), "{layout:?} segment {segment} cut to {length}");
             }
         }
@@ -88,7 +87,7 @@ fn check_flip(log: &Log, flipped: &Log, segment: usize, byte: usize, bit: u32) {
     let whole = log
         .records
         .iter()
-        .take_while(|at| !hit(at.segment, at.start, at.end) && !(header_hit && at.segment == segment))
+        .take_while(|at| !(hit(at.segment, at.start, at.end) || header_hit && at.segment == segment))
         .count();
     let what = format!("{:?} segment {segment} byte {byte} bit {bit}: {outcome:?}", log.layout);
     match log.kept(&outcome) {
@@ -182,6 +181,72 @@ fn swapped_or_missing_segments_are_refused() {
 }
 
 #[test]
+fn a_segment_that_is_missing_above_every_mark_is_a_tail() {
+    for layout in LAYOUTS {
+        let mut log = Log::new(layout);
+        log.append(0, 3);
+        log.rotate(1);
+        log.append(1, 4);
+        log.rotate(1);
+        log.append(1, 5);
+        log.files.remove(1);
+        let outcome = log.recover();
+        assert_eq!(log.kept(&outcome), Some(1));
+        let cut = outcome.expect("a tail").0.cut.expect("it is cut");
+        assert_eq!((cut.segment, cut.records_dropped), (SegmentId(1), 1));
+        assert_eq!(cut.reason, StopReason::Missing { segment: SegmentId(3), sequence: Sequence(3) });
+    }
+}
+
+#[test]
+fn a_record_of_another_segment_does_not_verify_even_with_the_same_salt() {
+    let log = small_log(Layout::Bytes);
+    let Written { segment, start, .. } = log.records[3];
+    let (id, file) = &log.files[segment];
+    let verify =
+        |id: SegmentId| record::Record::verify(&file[start..], id, None).map(|record| record.header().sequence);
+    assert_eq!(verify(*id), Ok(Sequence(4)));
+    assert_eq!(verify(id.next()), Err(StopReason::OtherSegment));
+}
+
+#[test]
+fn a_record_is_taken_once_even_if_it_has_no_edits() {
+    let mut log = Log::new(Layout::Blocks);
+    let header = log.record_header(0, 0);
+    log.append_as(header, Vec::new());
+    log.append_as(header, Vec::new());
+    let (recovered, _) = log.recover().expect("a tail");
+    let out_of_turn = StopReason::OutOfTurn { expected: Sequence(2), found: Sequence(1) };
+    assert_eq!((recovered.records, recovered.cut.map(|cut| cut.reason)), (1, Some(out_of_turn)));
+}
+
+#[test]
+fn what_contradicts_itself_is_damage_without_a_witness() {
+    let mut one = Log::new(Layout::Bytes);
+    one.append(0, 3);
+    let end = Predecessor { segment: SegmentId(1), last_sequence: Sequence(1), end: one.end() as u64 };
+
+    let mut overlapping = one.clone();
+    overlapping.next_sequence = Sequence(1);
+    overlapping.begin_segment(0, None, false, SegmentId(2), Vec::new());
+    let mut shifted_segment = one.clone();
+    shifted_segment.next_offset.0 += 1;
+    shifted_segment.begin_segment(0, Some(end), false, SegmentId(2), Vec::new());
+    let mut shifted_record = one.clone();
+    shifted_record.next_offset.0 += 1;
+    shifted_record.append(0, 3);
+    let mut miscounted = one.clone();
+    let (edits, count) = some_edits(Sequence(2), 3);
+    miscounted.append_as(miscounted.record_header(0, count + 1), edits);
+
+    for log in [overlapping, shifted_segment, shifted_record, miscounted] {
+        let Err(RecoveryError::Damage(damage)) = log.recover() else { panic!("it is refused") };
+        assert_eq!((damage.sequence, damage.evidence), (Sequence(2), None));
+        assert_eq!(one.kept(&log.recover_with(OnDamage::Repair)), Some(1));
+    }
+}
+
+#[test]
 fn a_lost_header_over_records_that_were_on_disk_is_refused() {
     for layout in LAYOUTS {
         for fill in [0, 0xa5] {
@@ -200,17 +265,8 @@ fn a_value_that_looks_like_a_record_is_no_evidence() {
         let mut log = Log::new(layout);
         log.append(0, 10);
         // What a client may try: a record of the right segment and a later sequence, but it cannot know the salt.
-        let header = RecordHeader {
-            segment: SegmentId(1),
-            salt: 0,
-            sequence: Sequence(900),
-            durable_mark: Sequence(800),
-            offset: Offset(0),
-            edit_count: 0,
-            wall_ms: 0,
-            steady_ms: 0,
-            term: 0,
-        };
+        let header =
+            RecordHeader { salt: 0, sequence: Sequence(900), durable_mark: Sequence(800), ..log.record_header(0, 0) };
         let mut forged = vec![0; record_bytes(0, layout)];
         encode_into(&mut forged, &header, &[], layout);
         let file = &mut log.files[0].1;

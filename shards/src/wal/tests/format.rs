@@ -158,20 +158,7 @@ fn no_edit_of_a_record_is_applied_unless_all_can_be_read() {
     log.append(0, 3);
     let (mut edits, _) = some_edits(Sequence(2), 3);
     edits.push(250);
-    let header = RecordHeader {
-        segment: SegmentId(1),
-        salt: log.header.salt,
-        sequence: Sequence(2),
-        durable_mark: Sequence(0),
-        offset: log.next_offset,
-        edit_count: 3,
-        wall_ms: 0,
-        steady_ms: 0,
-        term: 0,
-    };
-    let mut bytes = vec![0; record_bytes(edits.len(), Layout::Bytes)];
-    encode_into(&mut bytes, &header, &edits, Layout::Bytes);
-    log.files[0].1.extend_from_slice(&bytes);
+    log.append_as(log.record_header(0, 3), edits);
     assert!(is_damage(&log.recover()));
     let repaired = log.recover_with(OnDamage::Repair);
     assert_eq!(log.kept(&repaired), Some(1));

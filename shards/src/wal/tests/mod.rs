@@ -67,7 +67,13 @@ impl Log {
     /// A record whose content depends on its sequence, with `value_bytes` in its value.
     fn append(&mut self, mark: u64, value_bytes: usize) {
         let (edits, edit_count) = some_edits(self.next_sequence, value_bytes);
-        let header = RecordHeader {
+        let header = self.record_header(mark, edit_count);
+        self.append_as(header, edits);
+    }
+
+    /// What the next record's header should be.
+    fn record_header(&self, mark: u64, edit_count: u32) -> RecordHeader {
+        RecordHeader {
             segment: self.header.id,
             salt: self.header.salt,
             sequence: self.next_sequence,
@@ -77,7 +83,10 @@ impl Log {
             wall_ms: 10_000 + self.next_sequence.0,
             steady_ms: 20_000 + self.next_sequence.0,
             term: 0,
-        };
+        }
+    }
+
+    fn append_as(&mut self, header: RecordHeader, edits: Vec<u8>) {
         let start = self.end();
         let file = &mut self.files.last_mut().expect("a log has a segment").1;
         let bytes = record_bytes(edits.len(), self.layout);
@@ -86,7 +95,7 @@ impl Log {
         }
         encode_into(&mut file[start..start + bytes], &header, &edits, self.layout);
         let end = start + RECORD_HEADER_BYTES + edits.len();
-        self.records.push(Written { segment: self.files.len() - 1, start, end, mark });
+        self.records.push(Written { segment: self.files.len() - 1, start, end, mark: header.durable_mark.0 });
         self.next_sequence = self.next_sequence.next();
         self.next_offset.0 += edits.len() as u64;
         self.edits.push(edits);

@@ -111,7 +111,7 @@ fn one_life(log: &mut Log, mut durable: usize, random: &mut fastrand::Rng) -> us
 
 /// Of each record that was not on disk, any of its sectors may be as they were before.
 fn cut_power(log: &mut Log, durable: usize, random: &mut fastrand::Rng) {
-    for at in log.records[durable..].to_vec() {
+    for at in &log.records[durable..] {
         let file = &mut log.files[at.segment].1;
         for sector in at.start / SECTOR_BYTES..at.end.div_ceil(SECTOR_BYTES) {
             if random.u8(..3) == 0 {
