@@ -13,6 +13,8 @@ mod commit;
 mod record;
 mod recovery;
 mod segment;
+#[cfg(test)]
+mod tests;
 
 pub use commit::{Commit, FsyncPolicy, SYNC_AFTER_MS, SyncTicket, UNSYNCED_AGE_MS_MAX};
 pub use record::{EDITS_BYTES_MAX, RECORD_HEADER_BYTES, Record, RecordHeader, encode_into, record_bytes};

@@ -25,8 +25,7 @@
 //!
 //! | bytes                                             | verdict                                                  |
 //! |---------------------------------------------------|----------------------------------------------------------|
-//! | nothing but zeros, and no later header goes on    | clean end of the segment                                 |
-//! | nothing but zeros                                 | gap at `next`                                            |
+//! | nothing but zeros, or no bytes                    | end of the segment; the next one's start is the check    |
 //! | verified, version unknown                         | refuse, repair or not                                    |
 //! | verified, its turn, its edits are readable        | applied                                                  |
 //! | verified, its turn                                | gap at `next`, certain: it was written like that         |
@@ -343,8 +342,8 @@ impl Recovery {
             self.edits += record.header().edit_count as u64;
             self.advance(&reader, record.header().wall_ms, record.header().steady_ms);
         }
-        let went_on = found.said_end().filter(|end| end.last_sequence >= self.next_sequence);
-        Ok(went_on.map(|end| self.gap_at_end((end.segment, end.last_sequence))))
+        // Whether it ended too early is seen from where the next segment starts.
+        Ok(None)
     }
 
     fn advance(&mut self, reader: &RecordReader<'_>, wall_ms: u64, steady_ms: u64) {
