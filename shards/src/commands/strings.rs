@@ -219,18 +219,21 @@ fn getrange(call: &mut Call<'_>) -> CommandResult {
     let value = entry.string()?;
     let mut digits = itoa::Buffer::new();
     let text = value.as_bytes(&mut digits);
-    match clamp_range(start, end, text.len()) {
+    match clamp_range(start, end, text.len()).filter(|_| !is_backwards(start, end)) {
         Some((first, last)) => call.reply.bulk(&text[first..=last]),
         None => call.reply.bulk(b""),
     }
     Ok(())
 }
 
+/// A range given from the end whose ends are in the wrong order: empty, even where clamping would leave the first
+/// position (not so for BITPOS).
+pub(super) fn is_backwards(start: i64, end: i64) -> bool {
+    start < 0 && end < 0 && start > end
+}
+
 /// The first and last position of a range whose ends may count from the end of `len` positions; `None` when empty.
 pub(super) fn clamp_range(start: i64, end: i64, len: usize) -> Option<(usize, usize)> {
-    if start < 0 && end < 0 && start > end {
-        return None;
-    }
     let len = len as i64;
     let from_end = |at: i64| if at < 0 { len.saturating_add(at).max(0) } else { at };
     let (start, end) = (from_end(start), from_end(end).min(len - 1));
