@@ -34,7 +34,7 @@ pub const ROWS: &[Row] = &[
         .docs("string", "1.0.0", "O(1)", "Subtracts one from the integer at a key, which counts as 0 when absent."),
     <Row>::new("decrby", 3, GROWS_FAST, decrby).key(KeyUse::ReadWrite)
         .docs("string", "1.0.0", "O(1)", "Subtracts a number from the integer at a key, which counts as 0 when absent."),
-    <Row>::new("delex", -2, WRITE_FAST, set::delex).key(KeyUse::Remove)
+    <Row>::new("delex", -2, WRITE_FAST, set::delex).key(KeyUse::ReadWrite)
         .docs("string", "8.4.0", "O(1) for IFEQ and IFNE, O(N) in the length of the value for IFDEQ and IFDNE", "Removes a key, if its value or the digest of its value compares as asked."),
     <Row>::new("digest", 2, READ_FAST, set::digest).key(KeyUse::Read)
         .docs("string", "8.4.0", "O(N) in the length of the value", "Replies the XXH3 hash of the value of a key, in hexadecimal."),
