@@ -4,7 +4,7 @@
 
 mod bitfield;
 
-use super::strings::{clamp_range, remove_expired};
+use super::strings::{clamp_range, is_backwards, remove_expired};
 use crate::call::Call;
 use crate::error::{CommandError, CommandResult, SYNTAX};
 use crate::keyspace::{NewDeadline, StringRef};
@@ -121,7 +121,8 @@ fn bitcount(call: &mut Call<'_>) -> CommandResult {
         2 => bit_range(0, -1, bytes.len(), false),
         4 | 5 => {
             let (start, end) = (integer(call.args.at(2))?, integer(call.args.at(3))?);
-            bit_range(start, end, bytes.len(), counts_bits(call, 4)?)
+            // As Redis 7: the unit of such a range isn't looked at.
+            if is_backwards(start, end) { None } else { bit_range(start, end, bytes.len(), counts_bits(call, 4)?) }
         }
         _ => return Err(SYNTAX),
     };

@@ -34,7 +34,7 @@ pub const ROWS: &[Row] = &[
         .docs("string", "1.0.0", "O(1)", "Subtracts one from the integer at a key, which counts as 0 when absent."),
     <Row>::new("decrby", 3, GROWS_FAST, decrby).key(KeyUse::ReadWrite)
         .docs("string", "1.0.0", "O(1)", "Subtracts a number from the integer at a key, which counts as 0 when absent."),
-    <Row>::new("delex", -2, WRITE_FAST, set::delex).key(KeyUse::Remove)
+    <Row>::new("delex", -2, WRITE_FAST, set::delex).key(KeyUse::ReadWrite)
         .docs("string", "8.4.0", "O(1) for IFEQ and IFNE, O(N) in the length of the value for IFDEQ and IFDNE", "Removes a key, if its value or the digest of its value compares as asked."),
     <Row>::new("digest", 2, READ_FAST, set::digest).key(KeyUse::Read)
         .docs("string", "8.4.0", "O(N) in the length of the value", "Replies the XXH3 hash of the value of a key, in hexadecimal."),
@@ -219,18 +219,21 @@ fn getrange(call: &mut Call<'_>) -> CommandResult {
     let value = entry.string()?;
     let mut digits = itoa::Buffer::new();
     let text = value.as_bytes(&mut digits);
-    match clamp_range(start, end, text.len()) {
+    match clamp_range(start, end, text.len()).filter(|_| !is_backwards(start, end)) {
         Some((first, last)) => call.reply.bulk(&text[first..=last]),
         None => call.reply.bulk(b""),
     }
     Ok(())
 }
 
+/// A range given from the end whose ends are in the wrong order: empty, even where clamping would leave the first
+/// position (not so for BITPOS).
+pub(super) fn is_backwards(start: i64, end: i64) -> bool {
+    start < 0 && end < 0 && start > end
+}
+
 /// The first and last position of a range whose ends may count from the end of `len` positions; `None` when empty.
 pub(super) fn clamp_range(start: i64, end: i64, len: usize) -> Option<(usize, usize)> {
-    if start < 0 && end < 0 && start > end {
-        return None;
-    }
     let len = len as i64;
     let from_end = |at: i64| if at < 0 { len.saturating_add(at).max(0) } else { at };
     let (start, end) = (from_end(start), from_end(end).min(len - 1));

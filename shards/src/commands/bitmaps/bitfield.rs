@@ -260,3 +260,39 @@ fn parse_type(arg: &[u8]) -> Result<(bool, u32), CommandError> {
     let bits = parse_integer(bits).filter(|bits| (1..=bits_max).contains(bits)).ok_or(UNKNOWN)?;
     Ok((signed, bits as u32))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::commands::strings::tested::Shard;
+
+    /// Reads a field bit by bit, as a number that isn't negative.
+    fn field(bits: &[bool], offset: usize, width: usize) -> i128 {
+        (offset..offset + width).fold(0, |value, at| value << 1 | bits.get(at).copied().unwrap_or(false) as i128)
+    }
+
+    #[test]
+    fn fields_of_any_width_read_and_write_the_bits_they_cover_and_no_others() {
+        let mut random = fastrand::Rng::with_seed(13);
+        let mut shard = Shard::new();
+        let mut bits: Vec<bool> = Vec::new();
+        for _ in 0..5_000 {
+            let signed = random.bool();
+            let width = random.usize(1..=if signed { 64 } else { 63 });
+            let offset = random.usize(0..200);
+            let value = random.i64(..);
+            let old = field(&bits, offset, width);
+            let old = if signed && old >> (width - 1) == 1 { old - (1 << width) } else { old };
+            let kind = if signed { 'i' } else { 'u' };
+            let reply = shard.run(&format!("BITFIELD k SET {kind}{width} {offset} {value}"));
+            assert_eq!(reply, format!("*1\r\n:{old}\r\n"), "{kind}{width} at {offset}");
+            let end = (offset + width).div_ceil(8) * 8;
+            bits.resize(bits.len().max(end), false);
+            for at in 0..width {
+                bits[offset + at] = value >> (width - 1 - at) & 1 == 1;
+            }
+            let ones = bits.iter().filter(|bit| **bit).count();
+            assert_eq!(shard.run("BITCOUNT k"), format!(":{ones}\r\n"));
+            assert_eq!(shard.run("STRLEN k"), format!(":{}\r\n", bits.len() / 8));
+        }
+    }
+}

@@ -6,7 +6,7 @@ use crate::error::{CommandError, CommandResult, SYNTAX};
 use crate::keyspace::{NewDeadline, StringRef};
 use crate::numbers::integer;
 use crate::units::{Deadline, Now};
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 /// SET key value [NX | XX | IFEQ value | IFNE value | IFDEQ digest | IFDNE digest] [GET]
 /// [EX seconds | PX milliseconds | EXAT seconds | PXAT milliseconds | KEEPTTL]
@@ -158,7 +158,7 @@ const DIGEST_DIGITS: usize = 16;
 
 /// XXH3 (64 bits, no seed) of the value's text, in lower-case hexadecimal with leading zeros.
 fn digest_of(value: StringRef<'_>) -> [u8; DIGEST_DIGITS] {
-    let hash = xxh3_64(value.as_bytes(&mut itoa::Buffer::new()));
+    let hash = XxHash3_64::oneshot(value.as_bytes(&mut itoa::Buffer::new()));
     std::array::from_fn(|at| b"0123456789abcdef"[(hash >> (60 - 4 * at)) as usize & 15])
 }
 
