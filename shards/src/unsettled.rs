@@ -47,7 +47,8 @@ impl Unsettled {
     /// What a read of the key has to wait for (0: nothing).
     pub fn until(&self, key_hash: u64) -> Offset {
         let newest_first = std::iter::once(&self.current).chain(self.generations.iter().rev());
-        let own = newest_first.filter(|generation| generation.keys.contains(&key_hash)).map(|generation| generation.end);
+        let own =
+            newest_first.filter(|generation| generation.keys.contains(&key_hash)).map(|generation| generation.end);
         own.max().unwrap_or_default().max(self.all_until)
     }
     pub fn all_until(&self) -> Offset {

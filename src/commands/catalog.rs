@@ -146,9 +146,8 @@ impl Catalog {
         if command.subcommands.is_empty() {
             return Some(command);
         }
-        let found = sub.and_then(|sub| {
-            command.subcommands.iter().find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(sub))
-        });
+        let found =
+            sub.and_then(|sub| command.subcommands.iter().find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(sub)));
         Some(found.map_or(command, |(_, number)| &self.commands[*number as usize]))
     }
 

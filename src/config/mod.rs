@@ -9,6 +9,7 @@ mod typed;
 pub mod values;
 
 pub use typed::{Appendfsync, Config, LogFormat, LogLevel};
+pub use values::BindAddress;
 
 use shards::error::{CommandError, SYNTAX};
 use std::fmt::Write;

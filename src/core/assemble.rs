@@ -209,4 +209,3 @@ fn append(homeward: &mut Homeward, shard: ShardId, edit: &[u8]) {
         None => homeward.push((shard, edit.to_vec())),
     }
 }
-

@@ -25,7 +25,12 @@ impl Core {
     }
 
     /// Takes one request of a connection.
-    pub(super) fn dispatch(&mut self, connection: ConnectionId, command: Option<CommandNumber>, args: Args<'_>) -> Flow {
+    pub(super) fn dispatch(
+        &mut self,
+        connection: ConnectionId,
+        command: Option<CommandNumber>,
+        args: Args<'_>,
+    ) -> Flow {
         let Some(session) = self.sessions.get_mut(connection.index as usize) else { return Flow::Done };
         if session.held {
             return Flow::Hold;

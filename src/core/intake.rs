@@ -2,7 +2,7 @@
 //! commands ahead already on their way into the cache.
 
 use super::Core;
-use crate::commands::catalog::{CommandNumber, Run};
+use crate::commands::catalog::{Catalog, CommandNumber, Run};
 use crate::resp::{Parsed, ProtocolError};
 use crate::router::batch::ConnectionId;
 use crate::session::Closing;
@@ -54,13 +54,23 @@ impl Words {
     }
 }
 
+impl Intake {
+    /// Adds a request, with the command that its first words name.
+    fn push(&mut self, mut request: Request, source: &Source<'_>, catalog: &Catalog) {
+        let args = request.args(source, &self.spans);
+        request.command = catalog.resolve(args.at(0), args.get(1)).map(|command| command.number);
+        self.requests.push(request);
+    }
+}
+
 impl Request {
+    fn new(source: usize, start: usize, first_span: u32, spans: u32, inline: Option<Box<Words>>) -> Self {
+        Request { source: source as u32, start: start as u32, first_span, spans, command: None, prefetch: None, inline }
+    }
     fn args<'a>(&'a self, source: &'a Source<'_>, spans: &'a [Span]) -> Args<'a> {
         match &self.inline {
             Some(words) => Args::new(&words.bytes, &words.spans),
-            None => {
-                Args::new(source.bytes.as_slice(), &spans[self.first_span as usize..][..self.spans as usize])
-            }
+            None => Args::new(source.bytes.as_slice(), &spans[self.first_span as usize..][..self.spans as usize]),
         }
     }
 }
@@ -205,11 +215,13 @@ impl Core {
                     source.parsed += used;
                     let first_span = first_span as u32;
                     let spans = intake.spans.len() as u32 - first_span;
-                    self.collect(at, start, first_span, spans, None, source, intake);
+                    let request = Request::new(at, start, first_span, spans, None);
+                    intake.push(request, source, &self.catalog);
                 }
                 Parsed::Inline { used, args } => {
                     source.parsed += used;
-                    self.collect(at, start, 0, 0, Some(Box::new(Words::new(&args))), source, intake);
+                    let request = Request::new(at, start, 0, 0, Some(Box::new(Words::new(&args))));
+                    intake.push(request, source, &self.catalog);
                 }
                 Parsed::Ignored { used } => {
                     source.parsed += used;
@@ -229,24 +241,6 @@ impl Core {
                 return;
             }
         }
-    }
-
-    #[allow(clippy::too_many_arguments)] // one place that fills the row, for two kinds of request
-    fn collect(
-        &self,
-        at: usize,
-        start: usize,
-        first_span: u32,
-        spans: u32,
-        inline: Option<Box<Words>>,
-        source: &Source<'_>,
-        intake: &mut Intake,
-    ) {
-        let mut request =
-            Request { source: at as u32, start: start as u32, first_span, spans, command: None, prefetch: None, inline };
-        let args = request.args(source, &intake.spans);
-        request.command = self.catalog.resolve(args.at(0), args.get(1)).map(|command| command.number);
-        intake.requests.push(request);
     }
 
     fn run_requests(&mut self, sources: &mut [Source<'_>], intake: &mut Intake) {
@@ -332,4 +326,3 @@ impl Core {
 
 /// An idle connection keeps no more than this of a buffer that a large request had grown.
 const INPUT_BYTES_KEPT: usize = 16 << 10;
-

@@ -207,7 +207,14 @@ impl Core {
         self.flush_replies(connection);
     }
 
-    fn merge(&mut self, connection: ConnectionId, command: u16, args: &[Vec<u8>], parts: &[Vec<u8>], out: &mut Vec<u8>) {
+    fn merge(
+        &mut self,
+        connection: ConnectionId,
+        command: u16,
+        args: &[Vec<u8>],
+        parts: &[Vec<u8>],
+        out: &mut Vec<u8>,
+    ) {
         let (bytes, spans) = super::execute::copy_args(args.iter().map(Vec::as_slice));
         let Run::Server(row) = self.catalog.get(command).run else { unreachable!("only server commands merge") };
         let ServerHandler::Everywhere { merge, .. } = row.handler else { unreachable!("it ran everywhere") };

@@ -45,7 +45,15 @@ pub struct Gathering {
 
 impl Gathering {
     pub fn new(ending: Ending, parts: usize, protocol: Protocol) -> Self {
-        Gathering { ending, parts: vec![Vec::new(); parts], waiting: parts, order: Vec::new(), protocol, until: Offset(0), muted: false }
+        Gathering {
+            ending,
+            parts: vec![Vec::new(); parts],
+            waiting: parts,
+            order: Vec::new(),
+            protocol,
+            until: Offset(0),
+            muted: false,
+        }
     }
     /// Takes a part's reply; whether it was the last.
     pub fn fill(&mut self, part: u16, reply: &[u8]) -> bool {

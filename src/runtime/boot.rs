@@ -106,7 +106,10 @@ fn choose_cores(config: &Config) -> Result<Vec<usize>, String> {
 fn choose_shards(config: &Config, cores: usize, data: Option<&DataDirectory>) -> Result<u16, String> {
     let stored = data.and_then(|data| data.manifest).map(|manifest| manifest.shards as usize);
     let shards = if config.shards > 0 { config.shards } else { stored.unwrap_or(cores) };
-    u16::try_from(shards).ok().filter(|shards| *shards <= SHARDS_MAX).ok_or(format!("--shards {shards}: at most {SHARDS_MAX}"))
+    u16::try_from(shards)
+        .ok()
+        .filter(|shards| *shards <= SHARDS_MAX)
+        .ok_or(format!("--shards {shards}: at most {SHARDS_MAX}"))
 }
 
 /// A SCAN cursor has ten bits for the shard.
@@ -265,7 +268,10 @@ impl Fleet {
         let edits: u64 = all.iter().map(|shard| shard.edits).sum();
         if edits > 0 {
             let seconds = started.elapsed().as_secs_f64();
-            tracing::info!("Log read: {edits} edits in {seconds:.2} s ({:.0} per second)", edits as f64 / seconds.max(1e-9));
+            tracing::info!(
+                "Log read: {edits} edits in {seconds:.2} s ({:.0} per second)",
+                edits as f64 / seconds.max(1e-9)
+            );
         }
         Ok(steady_clock(&all))
     }

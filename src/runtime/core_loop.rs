@@ -69,11 +69,17 @@ pub struct CoreLoop {
 enum Phase {
     Serving,
     /// No new input; what was received is answered. Gives up at the deadline (ticks).
-    Draining { until: u64 },
+    Draining {
+        until: u64,
+    },
     /// Own clients are answered; peers may still call.
-    Drained { until: u64 },
+    Drained {
+        until: u64,
+    },
     /// The log is written and synced.
-    Settling { until: u64 },
+    Settling {
+        until: u64,
+    },
 }
 
 const TICK_MS: u64 = 100;
@@ -301,7 +307,9 @@ impl CoreLoop {
             self.core.stats.connections_rejected += 1;
             let text = b"-ERR max number of clients reached\r\n";
             // SAFETY: the descriptor is open and the bytes are readable; a client too slow for one line gets none.
-            unsafe { libc::send(fd.as_raw_fd(), text.as_ptr().cast(), text.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+            unsafe {
+                libc::send(fd.as_raw_fd(), text.as_ptr().cast(), text.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+            };
             return;
         }
         let cores = counts.len();
@@ -351,9 +359,12 @@ impl CoreLoop {
     }
 
     fn send_batches(&mut self) {
-        for peer in (0..self.core.shards).map(ShardId).filter(|peer| *peer != self.core.shard) {
+        let own = self.core.shard;
+        for peer in (0..self.core.shards).map(ShardId).filter(|peer| *peer != own) {
             let spare = &mut self.spare_calls;
-            if let Some(calls) = self.core.take_calls(peer, || spare.pop().map_or_else(CallBatch::default, |calls| *calls)) {
+            if let Some(calls) =
+                self.core.take_calls(peer, || spare.pop().map_or_else(CallBatch::default, |calls| *calls))
+            {
                 self.lanes.send(peer, Message::Calls(Box::new(calls)));
             }
             if let Some(replies) = self.core.take_replies(peer, ReplyBatch::default) {

@@ -54,14 +54,15 @@ impl DataDirectory {
         if format!("{:08x}", crc32fast::hash(body.as_bytes())) != crc {
             return Err(damaged());
         }
-        let field = |name: &str| -> Option<u64> {
-            body.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-        };
+        let field =
+            |name: &str| -> Option<u64> { body.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()) };
         match (field("format"), field("epoch"), field("shards")) {
             (Some(FORMAT), Some(epoch), Some(shards)) if (1..=1024).contains(&shards) => {
                 Ok(Some(Manifest { epoch, shards: shards as u16 }))
             }
-            (Some(format), ..) if format != FORMAT => Err(format!("{} has format {format}; this server knows {FORMAT}", file.display())),
+            (Some(format), ..) if format != FORMAT => {
+                Err(format!("{} has format {format}; this server knows {FORMAT}", file.display()))
+            }
             _ => Err(damaged()),
         }
     }

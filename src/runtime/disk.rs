@@ -10,10 +10,10 @@ use super::ring::Ring;
 use super::token::{Operation, token};
 use io_uring::{opcode, types};
 use shards::units::{Now, Offset, ShardId};
-use shards::wal::commit::{Commit, SyncTicket};
-use shards::wal::record::{self, EDITS_BYTES_MAX, RecordHeader};
-use shards::wal::segment::{Predecessor, SegmentHeader};
-use shards::wal::{BLOCK_BYTES, FsyncPolicy, Layout, SegmentId, Sequence};
+use shards::wal::{
+    BLOCK_BYTES, Commit, EDITS_BYTES_MAX, FsyncPolicy, Layout, Predecessor, RecordHeader, SegmentHeader, SegmentId,
+    Sequence, SyncTicket, encode_into, record_bytes,
+};
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
 use std::ptr::NonNull;
@@ -165,7 +165,7 @@ impl LogWriter {
     pub fn write_pending(&mut self, now: Now, ticks: u64, ring: &mut Ring) {
         let Some(pending) = &self.pending else { return };
         let layout = layout_of(self.policy);
-        let needed = record::record_bytes(pending.edits.len().min(EDITS_BYTES_MAX), layout) as u64;
+        let needed = record_bytes(pending.edits.len().min(EDITS_BYTES_MAX), layout) as u64;
         let fits = self.segment.as_ref().is_some_and(|segment| {
             segment.prepared.layout == layout && segment.position + needed <= segment.prepared.bytes
         });
@@ -241,9 +241,9 @@ impl LogWriter {
             steady_ms: now.steady_ms,
             term: 0,
         };
-        let len = record::record_bytes(pending.edits.len(), layout);
+        let len = record_bytes(pending.edits.len(), layout);
         let mut buffer = self.spare.pop().unwrap_or_else(AlignedBuffer::new);
-        record::encode_into(buffer.bytes_mut(len), &header, &pending.edits, layout);
+        encode_into(buffer.bytes_mut(len), &header, &pending.edits, layout);
         let end = Offset(pending.start.0 + pending.edits.len() as u64);
         self.commit.begin(sequence, end, now.steady_ms);
         self.next_sequence = sequence.next();
@@ -253,7 +253,8 @@ impl LogWriter {
         self.records += 1;
         self.bytes += len as u64;
         let segment = segment.prepared.clone();
-        let write = InFlight { sequence, segment, position, buffer, len, written: 0, complete: false, started_ticks: ticks };
+        let write =
+            InFlight { sequence, segment, position, buffer, len, written: 0, complete: false, started_ticks: ticks };
         write.submit(ring);
         self.in_flight.push_back(write);
     }
@@ -416,10 +417,11 @@ impl InFlight {
     fn submit(&self, ring: &mut Ring) {
         // SAFETY: `written` is at most `len`, which the buffer holds.
         let rest = unsafe { self.buffer.address().add(self.written) };
-        let entry = opcode::Write::new(types::Fd(self.segment.file.as_raw_fd()), rest, (self.len - self.written) as u32)
-            .offset(self.position + self.written as u64)
-            .build()
-            .user_data(token(Operation::LogWrite, self.sequence.0));
+        let entry =
+            opcode::Write::new(types::Fd(self.segment.file.as_raw_fd()), rest, (self.len - self.written) as u32)
+                .offset(self.position + self.written as u64)
+                .build()
+                .user_data(token(Operation::LogWrite, self.sequence.0));
         // SAFETY: the buffer's memory stays in place until the record is complete: it is in `in_flight`, and moving an
         // AlignedBuffer doesn't move what it points to.
         unsafe { ring.push(entry) };

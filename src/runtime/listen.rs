@@ -15,7 +15,9 @@ pub fn listen(bind: &[BindAddress], port: u16, backlog: i32) -> Result<Vec<Owned
             Ok(socket) => sockets.push(socket),
             Err(error) if *optional && error.kind() == io::ErrorKind::AddrNotAvailable => {}
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                return Err(format!("{name}:{port} is in use by another process; choose another --port or stop that one"));
+                return Err(format!(
+                    "{name}:{port} is in use by another process; choose another --port or stop that one"
+                ));
             }
             Err(error) => return Err(format!("can't listen on {name}:{port}: {error}")),
         }

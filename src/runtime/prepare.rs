@@ -93,7 +93,10 @@ impl Preparer {
             State::Ready(order, made) if !self.discarding && order.layout == layout && order.bytes >= bytes_min => {
                 if layout == Layout::Blocks && !made.direct && !self.warned_direct {
                     self.warned_direct = true;
-                    tracing::warn!("no direct I/O in {}: the log is written through the page cache", self.directory.display());
+                    tracing::warn!(
+                        "no direct I/O in {}: the log is written through the page cache",
+                        self.directory.display()
+                    );
                 }
                 let header = RefCell::new(AlignedBuffer::new());
                 Some(Prepared { id: order.id, path: made.path, file: made.file, bytes: order.bytes, layout, header })

@@ -6,10 +6,10 @@ use super::prepare::{segment_file_name, sync_directory};
 use shards::keyspace::{Keyspace, ShardCursor};
 use shards::slot::{SlotMap, slot_of};
 use shards::units::{Db, Now, Offset, ShardId};
-use shards::wal::record::{RecordHeader, encode_into, record_bytes};
-use shards::wal::recovery::{OnDamage, Recovered, Recovery};
-use shards::wal::segment::{Predecessor, SegmentHeader};
-use shards::wal::{BLOCK_BYTES, Layout, SegmentId, Sequence};
+use shards::wal::{
+    BLOCK_BYTES, Layout, OnDamage, Predecessor, Record, RecordHeader, Recovered, Recovery, RecoveryError,
+    SegmentHeader, SegmentId, Sequence, encode_into, record_bytes,
+};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ pub fn recover(
         starts.push((*id, start));
     }
     let views: Vec<(SegmentId, &[u8])> = starts.iter().map(|(id, start)| (*id, start.as_slice())).collect();
-    let refused = |error: shards::wal::recovery::RecoveryError| {
+    let refused = |error: RecoveryError| {
         format!("the log of shard {} in {} is damaged, so the start is refused: {error}", shard.0, directory.display())
     };
     let mut recovery = Recovery::new(shard, epoch, &views, OnDamage::Refuse).map_err(refused)?;
@@ -65,7 +65,7 @@ pub fn recover(
         bytes.clear();
         let mut file = File::open(&path).map_err(world)?;
         file.read_to_end(&mut bytes).map_err(world)?;
-        let mut apply = |record: &shards::wal::record::Record<'_>| {
+        let mut apply = |record: &Record<'_>| {
             progress.edits.fetch_add(record.header().edit_count as u64, Ordering::Relaxed);
             keyspace.replay_all(record.edits())
         };
@@ -111,7 +111,10 @@ fn segments(directory: &Path) -> io::Result<Vec<(SegmentId, PathBuf)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
-        let id = path.extension().filter(|extension| *extension == "wal").and_then(|_| path.file_stem()?.to_str()?.parse().ok());
+        let id = path
+            .extension()
+            .filter(|extension| *extension == "wal")
+            .and_then(|_| path.file_stem()?.to_str()?.parse().ok());
         if let Some(id) = id {
             found.push((SegmentId(id), path));
         }
@@ -279,7 +282,8 @@ impl EpochWriter {
     fn close_segment(&mut self) -> io::Result<()> {
         if let Some((file, end)) = self.file.take() {
             file.sync_all()?;
-            self.predecessor = Some(Predecessor { segment: self.segment, last_sequence: self.sequence.previous(), end });
+            self.predecessor =
+                Some(Predecessor { segment: self.segment, last_sequence: self.sequence.previous(), end });
             self.segment = self.segment.next();
         }
         Ok(())

@@ -53,7 +53,9 @@ impl Ring {
         let buffers = BufferRing::new()?;
         // SAFETY: the address is that of a page-aligned mapping of BUFFER_COUNT entries, which lives as long as the ring: both
         // are fields of `Ring`, and `ring` is dropped first.
-        unsafe { ring.submitter().register_buf_ring(buffers.entries.address(), BUFFER_COUNT, BUFFER_GROUP)? };
+        unsafe {
+            ring.submitter().register_buf_ring_with_flags(buffers.entries.address(), BUFFER_COUNT, BUFFER_GROUP, 0)?
+        };
         Ok(Ring { ring, buffers })
     }
 
@@ -113,7 +115,9 @@ impl Ring {
         match result {
             Ok(_) => Ok(()),
             // Time is up, a signal came, or the completion queue must be emptied first: all a matter of the next turn.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) =>
+            {
                 Ok(())
             }
             Err(error) => Err(error),

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use std::collections::VecDeque;
 
 /// Most replies are smaller than this and need no allocation while they wait.
-type SlotBytes = SmallVec<[u8; 40]>;
+type SlotBytes = SmallVec<[u8; 32]>;
 
 #[derive(Debug)]
 enum Slot {
@@ -46,7 +46,7 @@ impl ReplyQueue {
     pub fn hold_back(&mut self, from: usize, until: Offset) {
         debug_assert!(self.is_direct());
         self.waiting_bytes += self.out.len() - from;
-        let bytes = SlotBytes::from_slice(&self.out[from..]);
+        let bytes = SlotBytes::from(&self.out[from..]);
         self.out.truncate(from);
         self.slots.push_back(Slot::Written { bytes, until });
     }
@@ -59,7 +59,7 @@ impl ReplyQueue {
             *last = (*last).max(until);
             return;
         }
-        self.slots.push_back(Slot::Written { bytes: SlotBytes::from_slice(reply), until });
+        self.slots.push_back(Slot::Written { bytes: SlotBytes::from(reply), until });
     }
     /// A place for a reply that another core will write.
     pub fn reserve(&mut self) -> u64 {
@@ -104,7 +104,7 @@ impl ReplyQueue {
             self.out.extend_from_slice(reply);
             return;
         }
-        let filled = Slot::Written { bytes: SlotBytes::from_slice(reply), until };
+        let filled = Slot::Written { bytes: SlotBytes::from(reply), until };
         let place = self.slot(slot).expect("a slot outlives its ticket");
         debug_assert!(!matches!(place, Slot::Written { .. }), "a slot is filled once");
         *place = filled;
