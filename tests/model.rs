@@ -1,0 +1,238 @@
+//! A shard against the simplest model of itself: a map of strings and deadlines with a clock of its own.
+//! Also: the edits a shard wrote, replayed into an empty keyspace, give the same content.
+//!
+//! `SHARDIS_MODEL_OPERATIONS=1000000` for the long form, `SHARDIS_MODEL_SEED=n` to repeat a run.
+
+mod support;
+
+use fastrand::Rng;
+use shards::keyspace::Keyspace;
+use shards::units::Db;
+use std::collections::HashMap;
+use support::Resp;
+use support::shard::Shard;
+
+#[test]
+fn a_shard_behaves_as_a_map_of_strings_with_deadlines() {
+    let operations = support::from_env("SHARDIS_MODEL_OPERATIONS", 30_000);
+    let seed = support::seed("SHARDIS_MODEL_SEED");
+    let mut rng = Rng::with_seed(seed);
+    let mut shard = Shard::new(seed);
+    let mut model = Model { values: HashMap::new(), now_ms: shard.now.steady_ms };
+    // Another seed: content, and so the digest, must not depend on how keys are hashed.
+    let mut replica = Keyspace::new(16, seed ^ 1);
+    let mut trace: Vec<String> = Vec::new();
+    for step in 0..operations {
+        if rng.u32(..12) == 0 {
+            pass_time(&mut rng, &mut shard, &mut model);
+        }
+        let line = operation(&mut rng);
+        trace.push(line.clone());
+        let (got, expected) = (shard.line(&line), model.execute(&line));
+        let recent = &trace[trace.len().saturating_sub(30)..];
+        assert!(got == expected, "step {step} of seed {seed}: {recent:#?}\nshard: {got}\nmodel: {expected}");
+        replay(&mut shard, &mut replica);
+        if step % 500 == 0 {
+            assert_eq!(shard.owner.keyspace.digest(Db(0)), replica.digest(Db(0)), "step {step} of seed {seed}");
+            assert_eq!(shard.owner.keyspace.len(Db(0)), replica.len(Db(0)), "step {step} of seed {seed}");
+        }
+    }
+    while shard.owner.keyspace.expire_due(shard.now, 7) > 0 {}
+    replay(&mut shard, &mut replica);
+    model.forget_due();
+    assert_eq!(shard.owner.keyspace.len(Db(0)), model.values.len(), "live keys at the end of seed {seed}");
+    assert_eq!(shard.owner.keyspace.digest(Db(0)), replica.digest(Db(0)), "the end of seed {seed}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_edits() {
+    let run = || {
+        let (mut rng, mut shard) = (Rng::with_seed(7), Shard::new(7));
+        let mut edits = Vec::new();
+        for _ in 0..2_000 {
+            shard.line(&operation(&mut rng));
+            shard.now.steady_ms += rng.u64(..50);
+            shard.owner.keyspace.expire_due(shard.now, 3);
+            edits.extend(shard.owner.keyspace.take_edits(Vec::new()));
+        }
+        edits
+    };
+    let (first, second) = (run(), run());
+    assert!(!first.is_empty(), "nothing was written");
+    assert!(first == second, "two runs of one seed differ");
+}
+
+/// Time goes on for both; sometimes the shard gets to removing what is due, sometimes not: nobody may notice.
+fn pass_time(rng: &mut Rng, shard: &mut Shard, model: &mut Model) {
+    let ms = rng.u64(..400);
+    shard.now.steady_ms += ms;
+    model.now_ms += ms;
+    // Relative deadlines live on the steady clock: steps of the wall clock mean nothing to them.
+    shard.now.wall_ms = shard.now.wall_ms.saturating_add_signed(rng.i64(-3_600_000..3_600_000));
+    if rng.bool() {
+        shard.owner.keyspace.expire_due(shard.now, rng.usize(1..10));
+    }
+}
+
+fn replay(shard: &mut Shard, replica: &mut Keyspace) {
+    let edits = shard.owner.keyspace.take_edits(Vec::new());
+    let mut at = 0;
+    while at < edits.len() {
+        at += replica.replay(&edits[at..]).expect("a shard's own edits can be read");
+    }
+}
+
+fn operation(rng: &mut Rng) -> String {
+    let key = |rng: &mut Rng| format!("k{}", rng.u32(..25));
+    let value = |rng: &mut Rng| match rng.u32(..4) {
+        0 => rng.i64(-50..50).to_string(),
+        1 => "v".repeat(rng.usize(1..80)),
+        _ => format!("v{}", rng.u32(..1000)),
+    };
+    let ms = |rng: &mut Rng| rng.u64(1..2000);
+    let (a, b) = (key(rng), key(rng));
+    match rng.u32(..26) {
+        0..3 => format!("SET {a} {}", value(rng)),
+        3 => format!("SET {a} {} KEEPTTL", value(rng)),
+        4 | 5 => format!("SET {a} {} PX {}", value(rng), ms(rng)),
+        6 => format!("SET {a} {} NX", value(rng)),
+        7 => format!("SET {a} {} XX GET", value(rng)),
+        8 => format!("GETSET {a} {}", value(rng)),
+        9 => format!("GETDEL {a}"),
+        10 => format!("GETEX {a} PX {}", ms(rng)),
+        11 => format!("GETEX {a} PERSIST"),
+        12..15 => format!("GET {a}"),
+        15 => format!("STRLEN {a}"),
+        16 => format!("APPEND {a} {}", value(rng)),
+        17 => format!("INCRBY {a} {}", rng.i64(-9..9)),
+        18 => format!("SETRANGE {a} {} xyz", rng.u32(..40)),
+        19 => format!("DEL {a}"),
+        20 => format!("PEXPIRE {a} {}", ms(rng)),
+        21 => format!("PERSIST {a}"),
+        22 => format!("PTTL {a}"),
+        23 => format!("EXISTS {a}"),
+        24 => format!("RENAME {a} {b}"),
+        _ => format!("COPY {a} {b} REPLACE"),
+    }
+}
+
+struct Model {
+    values: HashMap<Vec<u8>, Item>,
+    now_ms: u64,
+}
+
+#[derive(Clone)]
+struct Item {
+    value: Vec<u8>,
+    deadline_ms: Option<u64>,
+}
+
+impl Model {
+    fn forget_due(&mut self) {
+        self.values.retain(|_, item| item.deadline_ms.is_none_or(|deadline| deadline > self.now_ms));
+    }
+
+    fn execute(&mut self, line: &str) -> Resp {
+        self.forget_due();
+        let words = line.split(' ').collect::<Vec<_>>();
+        let key = words[1].as_bytes().to_vec();
+        let old = self.values.get(&key).cloned();
+        let old_bulk = || old.as_ref().map_or(Resp::Nil, |item| Resp::bulk(&item.value));
+        let old_deadline = old.as_ref().and_then(|item| item.deadline_ms);
+        let later = |word: &str| Some(self.now_ms + word.parse::<u64>().expect("milliseconds"));
+        match words[0] {
+            "GET" => old_bulk(),
+            "STRLEN" => Resp::Integer(old.map_or(0, |item| item.value.len() as i64)),
+            "EXISTS" => Resp::Integer(old.is_some() as i64),
+            "PTTL" => match (old.is_some(), old_deadline) {
+                (false, _) => Resp::Integer(-2),
+                (true, None) => Resp::Integer(-1),
+                (true, Some(deadline)) => Resp::Integer((deadline - self.now_ms) as i64),
+            },
+            "SET" => {
+                let (blocked, deadline_ms, reply) = match words[3..] {
+                    ["NX"] => (old.is_some(), None, if old.is_some() { Resp::Nil } else { Resp::ok() }),
+                    ["XX", "GET"] => (old.is_none(), None, old_bulk()),
+                    ["KEEPTTL"] => (false, old_deadline, Resp::ok()),
+                    ["PX", ms] => (false, later(ms), Resp::ok()),
+                    _ => (false, None, Resp::ok()),
+                };
+                if !blocked {
+                    self.put(key, words[2], deadline_ms);
+                }
+                reply
+            }
+            "GETSET" => {
+                self.put(key, words[2], None);
+                old_bulk()
+            }
+            "GETDEL" => {
+                self.values.remove(&key);
+                old_bulk()
+            }
+            "DEL" => Resp::Integer(self.values.remove(&key).is_some() as i64),
+            "GETEX" | "PEXPIRE" | "PERSIST" => {
+                let deadline_ms = match words[0] {
+                    "PERSIST" => None,
+                    "PEXPIRE" => later(words[2]),
+                    _ => words.get(3).and_then(|ms| later(ms)),
+                };
+                if let Some(item) = self.values.get_mut(&key) {
+                    item.deadline_ms = deadline_ms;
+                }
+                match words[0] {
+                    "PERSIST" => Resp::Integer(old_deadline.is_some() as i64),
+                    "PEXPIRE" => Resp::Integer(old.is_some() as i64),
+                    _ => old_bulk(),
+                }
+            }
+            "APPEND" => {
+                let item = self.values.entry(key).or_insert(Item { value: Vec::new(), deadline_ms: None });
+                item.value.extend_from_slice(words[2].as_bytes());
+                Resp::Integer(item.value.len() as i64)
+            }
+            "SETRANGE" => {
+                let at: usize = words[2].parse().expect("an offset");
+                let item = self.values.entry(key).or_insert(Item { value: Vec::new(), deadline_ms: None });
+                item.value.resize(item.value.len().max(at + words[3].len()), 0);
+                item.value[at..at + words[3].len()].copy_from_slice(words[3].as_bytes());
+                Resp::Integer(item.value.len() as i64)
+            }
+            "INCRBY" => {
+                let by: i64 = words[2].parse().expect("an increment");
+                let text = old.as_ref().map_or("0".into(), |item| String::from_utf8_lossy(&item.value).into_owned());
+                // Canonical text only, as Redis reads it.
+                match text.parse::<i64>().ok().filter(|value| value.to_string() == text) {
+                    None => Resp::Error(b"ERR value is not an integer or out of range".to_vec()),
+                    Some(value) => {
+                        self.put(key, &(value + by).to_string(), old_deadline);
+                        Resp::Integer(value + by)
+                    }
+                }
+            }
+            "RENAME" | "COPY" => {
+                let renames = words[0] == "RENAME";
+                let to = words[2].as_bytes().to_vec();
+                match old {
+                    _ if !renames && key == to => {
+                        Resp::Error(b"ERR source and destination objects are the same".to_vec())
+                    }
+                    None if renames => Resp::Error(b"ERR no such key".to_vec()),
+                    None => Resp::Integer(0),
+                    Some(item) => {
+                        if renames {
+                            self.values.remove(&key);
+                        }
+                        self.values.insert(to, item);
+                        if renames { Resp::ok() } else { Resp::Integer(1) }
+                    }
+                }
+            }
+            other => panic!("the model doesn't know {other}"),
+        }
+    }
+
+    fn put(&mut self, key: Vec<u8>, value: &str, deadline_ms: Option<u64>) {
+        self.values.insert(key, Item { value: value.as_bytes().to_vec(), deadline_ms });
+    }
+}
