@@ -126,7 +126,7 @@ impl Segment {
         self.buckets[number / SLOTS].entry(number % SLOTS)
     }
     /// Entries that may have bucket `home` as theirs: those in it and, where keys went past, behind it.
-    pub(super) fn from_home(&self, home: usize) -> impl Iterator<Item = Packed> + '_ {
+    pub(super) fn near_home(&self, home: usize) -> impl Iterator<Item = Packed> + '_ {
         let mut ended = false;
         let buckets = (0..BUCKETS).map(move |distance| &self.buckets[(home + distance) % BUCKETS]);
         let reached = buckets.take_while(move |bucket| !std::mem::replace(&mut ended, !bucket.is_passed()));

@@ -22,7 +22,7 @@ use crate::units::{Db, Deadline, Now};
 use std::ptr::NonNull;
 
 /// A key goes at most this many buckets from home before its segment splits, unless that would be a waste.
-const REACH: usize = 4;
+const REACH: usize = 8;
 /// Below this many keys a segment does not split: keys go further from home instead.
 const SPLIT_KEYS_MIN: usize = KEYS_MAX / 2;
 /// A directory this many bits deeper than its segments need means hashes made equal on purpose.
@@ -142,7 +142,7 @@ impl Store for Table {
             let Some(segment) = directory.segment(prefix).filter(|_| home < BUCKETS) else {
                 return ShardCursor(0);
             };
-            for packed in segment.from_home(home) {
+            for packed in segment.near_home(home) {
                 if segment::home(self.heap.hasher.hash(packed.key())) == home {
                     visit(packed.entry());
                     visited += 1;

@@ -15,8 +15,11 @@ fn key(number: usize) -> Vec<u8> {
     format!("key:{number:08}").into_bytes()
 }
 
+/// Text, encoding, deadline.
+type Seen = (Vec<u8>, &'static str, Option<Deadline>);
+
 /// What a keyspace holds, as clients see it, encodings included.
-fn contents<S: Store>(keyspace: &Keyspace<S>, db: Db) -> HashMap<Vec<u8>, (Vec<u8>, &'static str, Option<Deadline>)> {
+fn contents<S: Store>(keyspace: &Keyspace<S>, db: Db) -> HashMap<Vec<u8>, Seen> {
     let (mut all, mut cursor) = (HashMap::new(), ShardCursor::default());
     let never = Now::default();
     loop {
@@ -43,7 +46,7 @@ fn operate<S: Store>(keyspace: &mut Keyspace<S>, random: &mut fastrand::Rng, key
     let (name, other) = (any_key(), any_key());
     let (db, to_db) = (Db(random.u16(..2)), Db(random.u16(..2)));
     let length = [0, 3, 16, 17, 44, 45, 200, 256, 500, 1024, 1025, 5000][random.usize(..12)];
-    let bytes = vec![random.u8(b'a'..b'z'); length];
+    let bytes = vec![random.u8(b'a'..=b'z'); length];
     let deadline = match random.u8(..6) {
         0 => NewDeadline::At(Deadline::after(now, random.u64(1..2000))),
         1 => NewDeadline::At(Deadline::at(now.wall_ms + random.u64(1..2000))),
