@@ -39,6 +39,8 @@ pub enum EditError {
     UnknownKind(u8),
     #[error("a number in an edit is out of range")]
     BadNumber,
+    #[error("an edit of database {0}, which is not there")]
+    NoSuchDatabase(u16),
 }
 
 impl<'a> Edit<'a> {
@@ -176,6 +178,9 @@ impl EditLog {
         self.count = 0;
         std::mem::replace(&mut self.bytes, empty)
     }
+    pub(super) fn is_enabled(&self) -> bool {
+        self.enabled
+    }
     pub(super) fn set_enabled(&mut self, on: bool) {
         self.enabled = on;
     }
@@ -236,5 +241,74 @@ impl<'a> Decoder<'a> {
         let bytes = self.bytes.get(self.at..end).ok_or(EditError::Truncated)?;
         self.at = end;
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Now;
+
+    fn one_of_each_kind() -> Vec<Edit<'static>> {
+        let deadline = Some(Deadline::after(Now::at(1_000_000), 5));
+        let put = |value, deadline| Edit::Put { db: Db(3), key: b"key", value, deadline };
+        vec![
+            put(StringRef::Integer(i64::MIN), deadline),
+            put(StringRef::Integer(i64::MAX), None),
+            put(StringRef::Bytes(b"value"), Some(Deadline::at(u64::MAX))),
+            put(StringRef::Raw(&[0xff; 300]), None),
+            Edit::Remove { db: Db(u16::MAX), key: b"" },
+            Edit::SetDeadline { db: Db(0), key: b"key", deadline },
+            Edit::SetDeadline { db: Db(0), key: b"key", deadline: None },
+            Edit::Splice { db: Db(1), key: b"key", offset: u64::MAX, bytes: b"abc" },
+            Edit::Rename { db: Db(1), key: b"a", to_db: Db(2), to_key: b"b" },
+            Edit::Flush { db: Db(200) },
+            Edit::FlushAll,
+            Edit::Swap { a: Db(1), b: Db(300) },
+        ]
+    }
+
+    #[test]
+    fn every_kind_of_edit_reads_back_as_written() {
+        for edit in one_of_each_kind() {
+            let mut bytes = edit.encode_to_vec();
+            let len = bytes.len();
+            bytes.extend_from_slice(b"what follows");
+            assert_eq!(Edit::decode(&bytes), Ok((edit, len)));
+        }
+    }
+
+    #[test]
+    fn every_truncation_of_every_edit_is_noticed() {
+        for edit in one_of_each_kind() {
+            let bytes = edit.encode_to_vec();
+            for len in 0..bytes.len() {
+                assert_eq!(Edit::decode(&bytes[..len]), Err(EditError::Truncated), "{edit:?} cut to {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_range_and_unknown_kinds_are_errors() {
+        assert_eq!(Edit::decode(&[99]), Err(EditError::UnknownKind(99)));
+        assert_eq!(Edit::decode(&[FLUSH, 0x80, 0x80, 0x04]), Err(EditError::BadNumber), "database 65536");
+        let endless = [&[FLUSH][..], &[0xff; 11]].concat();
+        assert_eq!(Edit::decode(&endless), Err(EditError::BadNumber));
+        let huge_string = [&[REMOVE, 0][..], &[0xff; 9], &[1]].concat();
+        assert!(Edit::decode(&huge_string).is_err());
+    }
+
+    #[test]
+    fn random_bytes_never_panic_and_never_claim_more_than_is_there() {
+        let seed = 11;
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..100_000 {
+            let mut bytes: Vec<u8> = (0..random.usize(0..40)).map(|_| random.u8(..)).collect();
+            bytes.iter_mut().for_each(|byte| *byte = if random.bool() { *byte % 12 } else { *byte });
+            if let Ok((_, used)) = Edit::decode(&bytes) {
+                assert!(used <= bytes.len());
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::CommandError;
 use crate::numbers::parse_integer;
-use crate::units::Deadline;
+use crate::units::{Db, Deadline};
 use std::borrow::Cow;
 
 /// A string value as stored. `Raw`: bytes that were modified in place, which Redis reports as encoding `raw` whatever
@@ -111,6 +111,15 @@ impl<'a> Entry<'a> {
             Value::String(value) => Ok(value),
         }
     }
+    /// A hash of what clients can see of the entry: the same in every process, on every machine, whatever the
+    /// engine. (Encodings and access bits are no part of it.)
+    pub(super) fn digest(&self, db: Db) -> u64 {
+        let mut digits = itoa::Buffer::new();
+        let Value::String(value) = self.value;
+        let fields = [self.key, value.as_bytes(&mut digits)];
+        let start = mix(mix(0, db.0 as u64), self.deadline.map_or(0, Deadline::to_bits));
+        fields.into_iter().fold(start, digest_bytes)
+    }
     /// The name that TYPE replies.
     pub fn type_name(&self) -> &'static str {
         match self.value {
@@ -124,4 +133,22 @@ impl<'a> Entry<'a> {
             Value::String(StringRef::Bytes(_) | StringRef::Raw(_)) => Encoding::Raw,
         }
     }
+}
+
+/// Length and bytes, eight at a time.
+fn digest_bytes(digest: u64, bytes: &[u8]) -> u64 {
+    let words = bytes.chunks(8).map(|chunk| {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        u64::from_le_bytes(word)
+    });
+    words.fold(mix(digest, bytes.len() as u64), mix)
+}
+
+/// A step of splitmix64 (Steele et al., OOPSLA 2014) over the digest so far and a word.
+fn mix(digest: u64, word: u64) -> u64 {
+    let z = (digest ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }

@@ -4,9 +4,18 @@
 //! Reads never write: an expired key is absent for readers and is removed by `expire_due`, through an edit.
 //! (Access bits, for LRU and LFU, are no part of the data: reads may touch them.)
 
+mod arena;
+mod deadlines;
 mod edit;
 mod entry;
+#[cfg(test)]
 mod naive;
+mod packed;
+mod segment;
+mod store;
+mod table;
+#[cfg(test)]
+mod tests;
 
 pub use edit::{Edit, EditError};
 pub use entry::{Encoding, Entry, StringRef, Value};
@@ -14,7 +23,15 @@ pub use entry::{Encoding, Entry, StringRef, Value};
 use crate::random::Random;
 use crate::units::{Db, Deadline, Now};
 use edit::EditLog;
-use naive::Store;
+use std::cell::Cell;
+use store::Store;
+use table::Table;
+
+/// Longest string, as Redis' default limit has it (`proto-max-bulk-len`).
+pub const STRING_BYTES_MAX: usize = 512 << 20;
+
+/// How many expired keys in a row `random` may draw.
+const EXPIRED_DRAWS: usize = 100;
 
 /// What a write does to a key's deadline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,47 +41,74 @@ pub enum NewDeadline {
     At(Deadline),
 }
 
+impl NewDeadline {
+    /// The deadline of a key that has `old` now.
+    fn resolve(self, old: Option<Deadline>) -> Option<Deadline> {
+        match self {
+            NewDeadline::None => None,
+            NewDeadline::Keep => old,
+            NewDeadline::At(deadline) => Some(deadline),
+        }
+    }
+}
+
 /// Where SCAN continues: opaque to all but the keyspace; 0 starts, and 0 coming back means the end.
 /// Fits in 48 bits, so that the shard's number has room beside it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ShardCursor(pub u64);
 
-pub struct Keyspace {
-    databases: Vec<Store>,
+/// Whatever engine holds the entries, the table unless a test says otherwise.
+pub struct Keyspace<S: Store = Table> {
+    store: S,
     log: EditLog,
+    /// The time of the last access, as entries note it: a write, which knows no time, makes new entries with it.
+    last_access: Cell<u32>,
 }
 
 impl Keyspace {
-    /// `databases` empty databases; `seed` decides the hash functions.
-    pub fn new(databases: u16, _seed: u64) -> Self {
-        Keyspace { databases: (0..databases).map(|_| Store::default()).collect(), log: EditLog::default() }
+    /// `databases` empty databases; `seed` decides the hash functions. Costs next to nothing until keys come.
+    pub fn new(databases: u16, seed: u64) -> Self {
+        Keyspace::with_store(Table::new(databases, seed))
+    }
+}
+
+impl<S: Store> Keyspace<S> {
+    fn with_store(store: S) -> Self {
+        Keyspace { store, log: EditLog::default(), last_access: Cell::new(0) }
     }
 
     pub fn databases(&self) -> u16 {
-        self.databases.len() as u16
+        self.store.databases()
     }
 
     // ---- reads -------------------------------------------------------------------------------------------
 
     /// The live entry of `key`; absent when expired. Notes the access.
+    #[inline]
     pub fn get(&self, db: Db, key: &[u8], now: Now) -> Option<Entry<'_>> {
-        // The engine behind this notes the access; the naive store has no access bits.
-        self.peek(db, key, now)
+        let access = self.note_time(now);
+        self.store.find_noting(db, self.store.hash(key), key, access).filter(|entry| !is_due(entry, now))
+    }
+    /// As `get`, for a key whose prefetch was asked for: it is not hashed again.
+    #[inline]
+    pub fn get_prefetched(&self, db: Db, key: &[u8], ticket: PrefetchTicket, now: Now) -> Option<Entry<'_>> {
+        let access = self.note_time(now);
+        self.store.find_noting(db, ticket.0, key, access).filter(|entry| !is_due(entry, now))
     }
     /// As `get`, without noting an access (OBJECT, TTL, EXISTS, DEBUG).
     pub fn peek(&self, db: Db, key: &[u8], now: Now) -> Option<Entry<'_>> {
-        self.store(db).find(key).filter(|entry| !entry.deadline().is_some_and(|d| d.is_due(now)))
+        self.find(db, key).filter(|entry| !is_due(entry, now))
     }
     /// Keys in the database, expired ones that were not removed yet included (as Redis' DBSIZE).
     pub fn len(&self, db: Db) -> usize {
-        self.store(db).len()
+        self.store.len(db)
     }
     pub fn is_empty(&self, db: Db) -> bool {
         self.len(db) == 0
     }
     /// Keys that have a deadline.
     pub fn deadlines(&self, db: Db) -> usize {
-        self.store(db).deadlines()
+        self.store.deadlines(db)
     }
     /// Live keys from `cursor` on, about `count` of them, each handed to `visit` (whole groups at a time, so a few
     /// more or none may come). A key that stays from a scan's start to its end is visited at least once,
@@ -77,8 +121,8 @@ impl Keyspace {
         now: Now,
         visit: &mut dyn FnMut(Entry<'_>),
     ) -> ShardCursor {
-        self.store(db).scan(cursor, count, &mut |entry| {
-            if !entry.deadline().is_some_and(|d| d.is_due(now)) {
+        self.store.scan(db, cursor, count, &mut |entry| {
+            if !is_due(&entry, now) {
                 visit(entry)
             }
         })
@@ -86,114 +130,151 @@ impl Keyspace {
     /// A live key chosen at random, nearly uniformly; `None` when there is none (or, very rarely, when many keys in a row had
     /// expired).
     pub fn random(&self, db: Db, random: &mut Random, now: Now) -> Option<Entry<'_>> {
-        self.store(db).random(random).filter(|entry| !entry.deadline().is_some_and(|d| d.is_due(now)))
+        (0..EXPIRED_DRAWS).map_while(|_| self.store.random(db, random)).find(|entry| !is_due(entry, now))
     }
     /// Starts loading the bucket where `key` would be into the cache; first of two steps of a pipeline. The ticket goes to
     /// `prefetch_entry` once some other keys' buckets were asked for too.
-    pub fn prefetch_bucket(&self, _db: Db, _key: &[u8]) -> PrefetchTicket {
-        PrefetchTicket(0)
+    #[inline]
+    pub fn prefetch_bucket(&self, db: Db, key: &[u8]) -> PrefetchTicket {
+        let hash = self.store.hash(key);
+        self.store.prefetch_place(db, hash);
+        PrefetchTicket(hash)
     }
     /// Second step: reads the bucket and starts loading the entry it points to.
-    pub fn prefetch_entry(&self, _db: Db, _ticket: PrefetchTicket) {}
-    /// The key's hash as the tracker of unsettled keys knows it.
+    #[inline]
+    pub fn prefetch_entry(&self, db: Db, ticket: PrefetchTicket) {
+        self.store.prefetch_entry(db, ticket.0);
+    }
+    /// The key's hash as the tracker of unsettled keys knows it. Seeded: it must never reach disk or a client.
+    #[inline]
     pub fn key_hash(&self, db: Db, key: &[u8]) -> u64 {
-        naive::hash(db, key)
+        self.ticket_hash(db, PrefetchTicket(self.store.hash(key)))
+    }
+    /// `key_hash` of the key that the ticket is for.
+    #[inline]
+    pub fn ticket_hash(&self, db: Db, ticket: PrefetchTicket) -> u64 {
+        // The table's hash is the same in all databases; an odd factor keeps databases apart.
+        ticket.0 ^ (db.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+    /// Milliseconds until the next deadline of any key falls due, 0 when one is; `None` when no key has one.
+    pub fn next_deadline(&self, now: Now) -> Option<u64> {
+        self.all_databases().filter_map(|db| self.store.next_deadline(db, now)).min()
     }
 
     // ---- edits: one function per kind --------------------------------------------------------------------
 
     /// Sets `key` to a string. A value that is a canonical integer is kept as one.
+    #[inline]
     pub fn put(&mut self, db: Db, key: &[u8], value: &[u8], deadline: NewDeadline) {
-        let deadline = self.resolve(db, key, deadline);
-        self.apply_and_log(Edit::Put { db, key, value: StringRef::from_bytes(value), deadline });
+        self.put_string(db, key, StringRef::from_bytes(value), deadline);
     }
     /// As `put`, for a value known to be an integer.
     pub fn put_integer(&mut self, db: Db, key: &[u8], value: i64, deadline: NewDeadline) {
-        let deadline = self.resolve(db, key, deadline);
-        self.apply_and_log(Edit::Put { db, key, value: StringRef::Integer(value), deadline });
+        self.put_string(db, key, StringRef::Integer(value), deadline);
     }
     /// Writes `bytes` at `offset` into the string at `key`, which is made (without a deadline) when absent and zero-padded when
-    /// short (SETRANGE, APPEND, SETBIT). The result is kept as plain bytes ("raw"), its deadline stays.
+    /// short (SETRANGE, APPEND, SETBIT). The result is kept as plain bytes ("raw"), its deadline stays. Without bytes,
+    /// nothing happens (SETRANGE with an empty string makes and pads nothing). The caller has checked
+    /// `STRING_BYTES_MAX`.
     pub fn splice(&mut self, db: Db, key: &[u8], offset: usize, bytes: &[u8]) {
-        self.apply_and_log(Edit::Splice { db, key, offset: offset as u64, bytes });
+        if bytes.is_empty() {
+            return;
+        }
+        assert!(splice_fits(offset as u64, bytes), "commands check the length of strings");
+        self.store.splice(db, self.store.hash(key), key, offset, bytes, self.last_access.get());
+        self.log.push(&Edit::Splice { db, key, offset: offset as u64, bytes });
     }
     /// Removes `key`, expired or not; whether it was there.
     pub fn remove(&mut self, db: Db, key: &[u8]) -> bool {
-        let there = self.store(db).find(key).is_some();
+        let there = self.store.remove(db, self.store.hash(key), key);
         if there {
-            self.apply_and_log(Edit::Remove { db, key });
+            self.log.push(&Edit::Remove { db, key });
         }
         there
     }
     /// Gives `key` a deadline or takes it away; whether the key was there.
     pub fn set_deadline(&mut self, db: Db, key: &[u8], deadline: Option<Deadline>) -> bool {
-        let there = self.store(db).find(key).is_some();
+        let there = self.store.set_deadline(db, self.store.hash(key), key, deadline);
         if there {
-            self.apply_and_log(Edit::SetDeadline { db, key, deadline });
+            self.log.push(&Edit::SetDeadline { db, key, deadline });
         }
         there
     }
     /// Moves the entry of `key`, deadline included, to `to_key` in `to_db`, replacing what is there (RENAME, MOVE);
-    /// whether `key` was there.
+    /// whether `key` was there. Onto itself, nothing changes.
     pub fn rename(&mut self, db: Db, key: &[u8], to_db: Db, to_key: &[u8]) -> bool {
-        let there = self.store(db).find(key).is_some();
+        if (db, key) == (to_db, to_key) {
+            return self.find(db, key).is_some();
+        }
+        let (hash, to_hash) = (self.store.hash(key), self.store.hash(to_key));
+        let there = self.store.rename((db, hash, key), (to_db, to_hash, to_key));
         if there {
-            self.apply_and_log(Edit::Rename { db, key, to_db, to_key });
+            self.log.push(&Edit::Rename { db, key, to_db, to_key });
         }
         there
     }
     /// Copies the entry of `key`, deadline included, replacing what is at `to_key`; whether `key` was there.
     pub fn copy(&mut self, db: Db, key: &[u8], to_db: Db, to_key: &[u8]) -> bool {
-        let Some(mut edit) = self.export(db, key) else { return false };
-        // A copy is a Put of the same value elsewhere: decode, point it there, encode.
-        let Ok((Edit::Put { value, deadline, .. }, _)) = Edit::decode(&edit) else {
-            unreachable!("export makes a Put")
-        };
-        let moved = Edit::Put { db: to_db, key: to_key, value, deadline }.encode_to_vec();
-        edit = moved;
-        let (edit, _) = Edit::decode(&edit).expect("just encoded");
-        self.apply_and_log(edit);
+        let Some(entry) = self.find(db, key) else { return false };
+        let Value::String(value) = entry.value();
+        // The copy outlives the borrow of the original as the edit it will be logged as.
+        let edit = Edit::Put { db: to_db, key: to_key, value, deadline: entry.deadline() }.encode_to_vec();
+        self.adopt(&edit).expect("an edit just made, of a value that is there");
         true
     }
-    /// Empties a database.
+    /// Empties a database. Its memory comes back by and by, through `reclaim`.
     pub fn flush(&mut self, db: Db) {
-        self.apply_and_log(Edit::Flush { db });
+        self.store.flush(db);
+        self.log.push(&Edit::Flush { db });
     }
     /// Empties all databases.
     pub fn flush_all(&mut self) {
-        self.apply_and_log(Edit::FlushAll);
+        self.all_databases().for_each(|db| self.store.flush(db));
+        self.log.push(&Edit::FlushAll);
     }
     /// Exchanges the contents of two databases.
     pub fn swap(&mut self, a: Db, b: Db) {
-        self.apply_and_log(Edit::Swap { a, b });
+        self.store.swap(a, b);
+        self.log.push(&Edit::Swap { a, b });
     }
     /// Removes keys whose deadline is due, at most `limit` of them; how many were removed.
     pub fn expire_due(&mut self, now: Now, limit: usize) -> usize {
+        self.note_time(now);
         let mut removed = 0;
-        for db in 0..self.databases() {
-            let db = Db(db);
-            let due = self.store(db).due(now, limit - removed);
-            for key in &due {
-                self.remove(db, key);
+        let mut key = Vec::new();
+        for db in self.all_databases() {
+            while removed < limit {
+                let Some((hash, entry)) = self.store.first_due(db, now) else { break };
+                key.clear();
+                key.extend_from_slice(entry.key());
+                assert!(self.store.remove(db, hash, &key), "a due key is there");
+                self.log.push(&Edit::Remove { db, key: &key });
+                removed += 1;
             }
-            removed += due.len();
         }
         removed
+    }
+    /// Gives back memory of flushed databases, at most `limit` segments (of up to 512 keys) of it; whether there is more.
+    /// For the shard's tick: no content changes.
+    pub fn reclaim(&mut self, limit: usize) -> bool {
+        self.store.reclaim(limit)
     }
 
     // ---- edits as bytes ----------------------------------------------------------------------------------
 
     /// The entry of `key` as a `Put` edit, as it would be logged; to move it to another shard or a snapshot.
     pub fn export(&self, db: Db, key: &[u8]) -> Option<Vec<u8>> {
-        let entry = self.store(db).find(key)?;
+        let entry = self.find(db, key)?;
         let Value::String(value) = entry.value();
         Some(Edit::Put { db, key, value, deadline: entry.deadline() }.encode_to_vec())
     }
     /// Applies the first edit in `bytes` without logging it (recovery, replicas); bytes used.
     pub fn replay(&mut self, bytes: &[u8]) -> Result<usize, EditError> {
-        let (edit, used) = Edit::decode(bytes)?;
-        self.apply(edit);
-        Ok(used)
+        let logging = self.log.is_enabled();
+        self.log.set_enabled(false);
+        let used = self.adopt(bytes);
+        self.log.set_enabled(logging);
+        used
     }
     /// Applies all edits in `bytes`, one record's, without logging them.
     pub fn replay_all(&mut self, mut bytes: &[u8]) -> Result<(), EditError> {
@@ -206,7 +287,8 @@ impl Keyspace {
     /// As `replay`, and logs it (the edits that a scratch keyspace made, on their way home).
     pub fn adopt(&mut self, bytes: &[u8]) -> Result<usize, EditError> {
         let (edit, used) = Edit::decode(bytes)?;
-        self.apply_and_log(edit);
+        self.check(&edit)?;
+        self.apply(edit);
         Ok(used)
     }
     /// Edits made since the last `take_edits`, in order.
@@ -232,50 +314,87 @@ impl Keyspace {
 
     // ---- accounting --------------------------------------------------------------------------------------
 
-    /// Bytes held by entries and tables of all databases.
+    /// Bytes held by entries, tables and the index of deadlines of all databases, flushed ones that `reclaim` has not
+    /// freed yet included.
     pub fn bytes_used(&self) -> usize {
-        self.databases.iter().map(Store::bytes_used).sum()
+        self.store.bytes_used()
     }
     /// Order-independent digest of one database's content (keys, values, deadlines; not access bits), the same whatever
     /// the number of shards when the shards' digests are XORed.
     pub fn digest(&self, db: Db) -> u64 {
-        self.store(db).digest(db)
+        self.store.digest(db)
+    }
+    /// Panics unless all structures agree with each other. Walks everything: for tests and the simulation.
+    pub fn check_invariants(&self) {
+        self.store.check_invariants();
     }
 
-    fn store(&self, db: Db) -> &Store {
-        &self.databases[db.0 as usize]
+    fn all_databases(&self) -> impl Iterator<Item = Db> + use<S> {
+        (0..self.databases()).map(Db)
     }
-    fn resolve(&self, db: Db, key: &[u8], deadline: NewDeadline) -> Option<Deadline> {
-        match deadline {
-            NewDeadline::None => None,
-            NewDeadline::At(deadline) => Some(deadline),
-            NewDeadline::Keep => self.store(db).find(key).and_then(|entry| entry.deadline()),
+    fn find(&self, db: Db, key: &[u8]) -> Option<Entry<'_>> {
+        self.store.find(db, self.store.hash(key), key)
+    }
+    /// The access bits for now: seconds, 24 bits of them.
+    fn note_time(&self, now: Now) -> u32 {
+        let access = (now.steady_ms / 1000) as u32 & 0xff_ffff;
+        self.last_access.set(access);
+        access
+    }
+    #[inline]
+    fn put_string(&mut self, db: Db, key: &[u8], value: StringRef<'_>, deadline: NewDeadline) {
+        let hash = self.store.hash(key);
+        let deadline = self.store.put(db, hash, key, value, deadline, self.last_access.get());
+        self.log.push(&Edit::Put { db, key, value, deadline });
+    }
+    /// Whether an edit from outside makes sense here: it may come from a damaged or hostile source.
+    fn check(&self, edit: &Edit<'_>) -> Result<(), EditError> {
+        let database = |db: Db| if db.0 < self.databases() { Ok(()) } else { Err(EditError::NoSuchDatabase(db.0)) };
+        match *edit {
+            Edit::Put { db, .. } | Edit::Remove { db, .. } | Edit::SetDeadline { db, .. } | Edit::Flush { db } => {
+                database(db)
+            }
+            Edit::Splice { db, offset, bytes, .. } => {
+                database(db)?;
+                if splice_fits(offset, bytes) { Ok(()) } else { Err(EditError::BadNumber) }
+            }
+            Edit::Rename { db, to_db, .. } => database(db).and(database(to_db)),
+            Edit::FlushAll => Ok(()),
+            Edit::Swap { a, b } => database(a).and(database(b)),
         }
     }
-    fn apply_and_log(&mut self, edit: Edit<'_>) {
-        self.log.push(&edit);
-        self.apply(edit);
-    }
+    /// Does again what an edit says, through the function that made it.
     fn apply(&mut self, edit: Edit<'_>) {
         match edit {
-            Edit::Put { db, key, value, deadline } => self.databases[db.0 as usize].put(key, value, deadline),
-            Edit::Splice { db, key, offset, bytes } => {
-                self.databases[db.0 as usize].splice(key, offset as usize, bytes)
+            Edit::Put { db, key, value, deadline } => {
+                let deadline = deadline.map_or(NewDeadline::None, NewDeadline::At);
+                self.put_string(db, key, value, deadline);
             }
-            Edit::Remove { db, key } => self.databases[db.0 as usize].remove(key),
-            Edit::SetDeadline { db, key, deadline } => self.databases[db.0 as usize].set_deadline(key, deadline),
+            Edit::Splice { db, key, offset, bytes } => self.splice(db, key, offset as usize, bytes),
+            Edit::Remove { db, key } => {
+                self.remove(db, key);
+            }
+            Edit::SetDeadline { db, key, deadline } => {
+                self.set_deadline(db, key, deadline);
+            }
             Edit::Rename { db, key, to_db, to_key } => {
-                if let Some(item) = self.databases[db.0 as usize].take(key) {
-                    self.databases[to_db.0 as usize].insert(to_key, item);
-                }
+                self.rename(db, key, to_db, to_key);
             }
-            Edit::Flush { db } => self.databases[db.0 as usize] = Store::default(),
-            Edit::FlushAll => self.databases.iter_mut().for_each(|store| *store = Store::default()),
-            Edit::Swap { a, b } => self.databases.swap(a.0 as usize, b.0 as usize),
+            Edit::Flush { db } => self.flush(db),
+            Edit::FlushAll => self.flush_all(),
+            Edit::Swap { a, b } => self.swap(a, b),
         }
     }
 }
 
-/// A key on its way into the cache.
+fn is_due(entry: &Entry<'_>, now: Now) -> bool {
+    entry.deadline().is_some_and(|deadline| deadline.is_due(now))
+}
+
+fn splice_fits(offset: u64, bytes: &[u8]) -> bool {
+    offset.checked_add(bytes.len() as u64).is_some_and(|end| end <= STRING_BYTES_MAX as u64)
+}
+
+/// A key on its way into the cache: its hash.
 #[derive(Clone, Copy, Debug)]
-pub struct PrefetchTicket(#[allow(dead_code)] u64);
+pub struct PrefetchTicket(u64);

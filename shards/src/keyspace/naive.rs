@@ -1,14 +1,15 @@
-//! The simplest store that keeps the promises: an ordered map. Twin of the real table in property tests.
+//! The simplest store that keeps the promises: ordered maps. Twin of the real table in property tests.
 
-use super::ShardCursor;
 use super::entry::{Entry, StringRef, Value};
+use super::store::Store;
+use super::{NewDeadline, ShardCursor};
 use crate::random::Random;
 use crate::units::{Db, Deadline, Now};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
 #[derive(Clone, Debug)]
-pub(super) struct Item {
+struct Item {
     value: OwnedValue,
     deadline: Option<Deadline>,
 }
@@ -21,73 +22,48 @@ enum OwnedValue {
 }
 
 /// Keys by hash, so that a scan has an order that growth doesn't change.
-#[derive(Default, Debug)]
-pub(super) struct Store {
-    items: BTreeMap<(u64, Vec<u8>), Item>,
+pub(super) struct Naive {
+    databases: Vec<BTreeMap<(u64, Vec<u8>), Item>>,
 }
 
-pub(super) fn hash(db: Db, key: &[u8]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325 ^ db.0 as u64;
-    for &byte in key {
-        hash = (hash ^ byte as u64).wrapping_mul(0x100_0000_01b3);
+impl Naive {
+    pub(super) fn new(databases: u16) -> Self {
+        Naive { databases: vec![BTreeMap::new(); databases as usize] }
     }
-    hash >> 17
+    fn database(&self, db: Db) -> &BTreeMap<(u64, Vec<u8>), Item> {
+        &self.databases[db.0 as usize]
+    }
+    fn change(&mut self, db: Db) -> &mut BTreeMap<(u64, Vec<u8>), Item> {
+        &mut self.databases[db.0 as usize]
+    }
+    fn first(&self, db: Db, is_it: impl Fn(&Deadline) -> bool) -> Option<(&(u64, Vec<u8>), &Item)> {
+        self.database(db).iter().find(|(_, item)| item.deadline.as_ref().is_some_and(&is_it))
+    }
 }
 
-fn place(key: &[u8]) -> (u64, Vec<u8>) {
-    (hash(Db(0), key), key.to_vec())
-}
-
-impl Store {
-    pub(super) fn find(&self, key: &[u8]) -> Option<Entry<'_>> {
-        self.items.get_key_value(&place(key)).map(|(at, item)| view(&at.1, item))
+impl Store for Naive {
+    fn databases(&self) -> u16 {
+        self.databases.len() as u16
     }
-    pub(super) fn len(&self) -> usize {
-        self.items.len()
+    fn hash(&self, key: &[u8]) -> u64 {
+        let step = |hash: u64, &byte: &u8| (hash ^ byte as u64).wrapping_mul(0x100_0000_01b3);
+        key.iter().fold(0xcbf2_9ce4_8422_2325, step) >> 17
     }
-    pub(super) fn deadlines(&self) -> usize {
-        self.items.values().filter(|item| item.deadline.is_some()).count()
+    fn find(&self, db: Db, hash: u64, key: &[u8]) -> Option<Entry<'_>> {
+        self.database(db).get_key_value(&(hash, key.to_vec())).map(|(at, item)| view(&at.1, item))
     }
-    pub(super) fn put(&mut self, key: &[u8], value: StringRef<'_>, deadline: Option<Deadline>) {
-        let value = match value {
-            StringRef::Integer(value) => OwnedValue::Integer(value),
-            StringRef::Bytes(bytes) => OwnedValue::Bytes(bytes.to_vec()),
-            StringRef::Raw(bytes) => OwnedValue::Raw(bytes.to_vec()),
-        };
-        self.items.insert(place(key), Item { value, deadline });
+    fn find_noting(&self, db: Db, hash: u64, key: &[u8], _access: u32) -> Option<Entry<'_>> {
+        self.find(db, hash, key)
     }
-    pub(super) fn splice(&mut self, key: &[u8], offset: usize, bytes: &[u8]) {
-        let old = self.items.remove(&place(key));
-        let deadline = old.as_ref().and_then(|item| item.deadline);
-        let mut value = match old.map(|item| item.value) {
-            None => Vec::new(),
-            Some(OwnedValue::Integer(value)) => itoa::Buffer::new().format(value).as_bytes().to_vec(),
-            Some(OwnedValue::Bytes(bytes) | OwnedValue::Raw(bytes)) => bytes,
-        };
-        if value.len() < offset + bytes.len() {
-            value.resize(offset + bytes.len(), 0);
-        }
-        value[offset..offset + bytes.len()].copy_from_slice(bytes);
-        self.items.insert(place(key), Item { value: OwnedValue::Raw(value), deadline });
+    fn len(&self, db: Db) -> usize {
+        self.database(db).len()
     }
-    pub(super) fn remove(&mut self, key: &[u8]) {
-        self.items.remove(&place(key));
+    fn deadlines(&self, db: Db) -> usize {
+        self.database(db).values().filter(|item| item.deadline.is_some()).count()
     }
-    pub(super) fn set_deadline(&mut self, key: &[u8], deadline: Option<Deadline>) {
-        if let Some(item) = self.items.get_mut(&place(key)) {
-            item.deadline = deadline;
-        }
-    }
-    pub(super) fn take(&mut self, key: &[u8]) -> Option<Item> {
-        self.items.remove(&place(key))
-    }
-    pub(super) fn insert(&mut self, key: &[u8], item: Item) {
-        self.items.insert(place(key), item);
-    }
-    pub(super) fn scan(&self, cursor: ShardCursor, count: usize, visit: &mut dyn FnMut(Entry<'_>)) -> ShardCursor {
-        let mut visited = 0;
-        let mut last = None;
-        for (at, item) in self.items.range((Bound::Included((cursor.0, Vec::new())), Bound::Unbounded)) {
+    fn scan(&self, db: Db, cursor: ShardCursor, count: usize, visit: &mut dyn FnMut(Entry<'_>)) -> ShardCursor {
+        let (mut visited, mut last) = (0, None);
+        for (at, item) in self.database(db).range((Bound::Included((cursor.0, Vec::new())), Bound::Unbounded)) {
             // Keys of one hash go together: the cursor names a hash.
             if visited >= count && last != Some(at.0) {
                 return ShardCursor(at.0);
@@ -98,25 +74,79 @@ impl Store {
         }
         ShardCursor(0)
     }
-    pub(super) fn random(&self, random: &mut Random) -> Option<Entry<'_>> {
-        let len = self.items.len() as u64;
-        (len > 0).then(|| self.items.iter().nth(random.below(len) as usize).map(|(at, item)| view(&at.1, item)))?
+    fn random(&self, db: Db, random: &mut Random) -> Option<Entry<'_>> {
+        let len = self.len(db) as u64;
+        let nth = (len > 0).then(|| random.below(len) as usize)?;
+        self.database(db).iter().nth(nth).map(|(at, item)| view(&at.1, item))
     }
-    pub(super) fn due(&self, now: Now, limit: usize) -> Vec<Vec<u8>> {
-        let due = |item: &Item| item.deadline.is_some_and(|deadline| deadline.is_due(now));
-        self.items.iter().filter(|(_, item)| due(item)).map(|(at, _)| at.1.clone()).take(limit).collect()
+    fn first_due(&self, db: Db, now: Now) -> Option<(u64, Entry<'_>)> {
+        self.first(db, |deadline| deadline.is_due(now)).map(|(at, item)| (at.0, view(&at.1, item)))
     }
-    pub(super) fn bytes_used(&self) -> usize {
-        self.items.keys().map(|at| at.1.len() + size_of::<Item>()).sum()
+    fn next_deadline(&self, db: Db, now: Now) -> Option<u64> {
+        let deadlines = self.database(db).values().filter_map(|item| item.deadline);
+        deadlines.map(|deadline| deadline.remaining_ms(now)).min()
     }
-    pub(super) fn digest(&self, db: Db) -> u64 {
-        let one = |(at, item): (&(u64, Vec<u8>), &Item)| {
-            let entry = view(&at.1, item);
-            let text = entry.string().map(|value| value.to_bytes().into_owned()).unwrap_or_default();
-            hash(db, &at.1) ^ hash(db, &text).rotate_left(21) ^ item.deadline.map_or(0, Deadline::to_bits)
+    fn prefetch_place(&self, _db: Db, _hash: u64) {}
+    fn prefetch_entry(&self, _db: Db, _hash: u64) {}
+    fn bytes_used(&self) -> usize {
+        self.databases.iter().flat_map(BTreeMap::keys).map(|at| at.1.len() + size_of::<Item>()).sum()
+    }
+    fn digest(&self, db: Db) -> u64 {
+        self.database(db).iter().fold(0, |digest, (at, item)| digest ^ view(&at.1, item).digest(db))
+    }
+    fn put(
+        &mut self,
+        db: Db,
+        hash: u64,
+        key: &[u8],
+        value: StringRef<'_>,
+        deadline: NewDeadline,
+        _access: u32,
+    ) -> Option<Deadline> {
+        let value = match value {
+            StringRef::Integer(value) => OwnedValue::Integer(value),
+            StringRef::Bytes(bytes) => OwnedValue::Bytes(bytes.to_vec()),
+            StringRef::Raw(bytes) => OwnedValue::Raw(bytes.to_vec()),
         };
-        self.items.iter().map(one).fold(0, |a, b| a ^ b)
+        let deadline = deadline.resolve(self.find(db, hash, key).and_then(|entry| entry.deadline()));
+        self.change(db).insert((hash, key.to_vec()), Item { value, deadline });
+        deadline
     }
+    fn splice(&mut self, db: Db, hash: u64, key: &[u8], offset: usize, bytes: &[u8], _access: u32) {
+        let old = self.change(db).remove(&(hash, key.to_vec()));
+        let deadline = old.as_ref().and_then(|item| item.deadline);
+        let mut value = match old.map(|item| item.value) {
+            None => Vec::new(),
+            Some(OwnedValue::Integer(value)) => itoa::Buffer::new().format(value).as_bytes().to_vec(),
+            Some(OwnedValue::Bytes(bytes) | OwnedValue::Raw(bytes)) => bytes,
+        };
+        if value.len() < offset + bytes.len() {
+            value.resize(offset + bytes.len(), 0);
+        }
+        value[offset..offset + bytes.len()].copy_from_slice(bytes);
+        self.change(db).insert((hash, key.to_vec()), Item { value: OwnedValue::Raw(value), deadline });
+    }
+    fn remove(&mut self, db: Db, hash: u64, key: &[u8]) -> bool {
+        self.change(db).remove(&(hash, key.to_vec())).is_some()
+    }
+    fn set_deadline(&mut self, db: Db, hash: u64, key: &[u8], deadline: Option<Deadline>) -> bool {
+        let item = self.change(db).get_mut(&(hash, key.to_vec()));
+        item.map(|item| item.deadline = deadline).is_some()
+    }
+    fn rename(&mut self, from: (Db, u64, &[u8]), to: (Db, u64, &[u8])) -> bool {
+        let item = self.change(from.0).remove(&(from.1, from.2.to_vec()));
+        item.map(|item| self.change(to.0).insert((to.1, to.2.to_vec()), item)).is_some()
+    }
+    fn flush(&mut self, db: Db) {
+        self.change(db).clear();
+    }
+    fn swap(&mut self, a: Db, b: Db) {
+        self.databases.swap(a.0 as usize, b.0 as usize);
+    }
+    fn reclaim(&mut self, _limit: usize) -> bool {
+        false
+    }
+    fn check_invariants(&self) {}
 }
 
 fn view<'a>(key: &'a [u8], item: &'a Item) -> Entry<'a> {

@@ -1,0 +1,114 @@
+//! Loads a keyspace and prints what an operation and a key cost:
+//! `cargo run --release -p shards --example table_load -- [keys, millions as 1e6 allowed] [ttl]`.
+//! Keys and values have 16 bytes. Memory is the growth of the resident set, with the system's allocator.
+
+use shards::keyspace::{Keyspace, NewDeadline};
+use shards::random::Random;
+use shards::units::{Db, Deadline, Now};
+use std::time::Instant;
+
+const DB: Db = Db(0);
+/// Keys whose prefetches are under way together, as in a pipeline.
+const BATCH: usize = 16;
+const NOW: Now = Now { steady_ms: 1_000_000, wall_ms: 1_000_000 };
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let keys = args.next().map_or(1e6, |text| text.parse::<f64>().expect("a number of keys")) as u64;
+    let ttl = args.next().is_some_and(|text| text == "ttl");
+    let mut keyspace = Keyspace::new(16, 42);
+    keyspace.set_logging(false);
+    let resident = resident_bytes();
+
+    measure("load", keys, |number| put(&mut keyspace, number, b"0123456789abcdef", ttl));
+    let held = resident_bytes() - resident;
+    println!(
+        "{keys} keys{}: {:.1} bytes resident per key, {:.1} counted",
+        if ttl { " with TTL" } else { "" },
+        held as f64 / keys as f64,
+        keyspace.bytes_used() as f64 / keys as f64
+    );
+
+    // Enough to see, and keeps large runs short.
+    let operations = keys.min(2_000_000);
+    let mut random = Random::new(7);
+    measure("put over", operations, |_| put(&mut keyspace, random.below(keys), b"fedcba9876543210", ttl));
+    measure("get", operations, |_| {
+        assert!(keyspace.get(DB, &key(random.below(keys)), NOW).is_some());
+    });
+    measure("get absent", operations, |_| {
+        assert!(keyspace.get(DB, &key(keys + random.below(keys)), NOW).is_none());
+    });
+    measure_batches("get, prefetched", operations, || {
+        let batch: [_; BATCH] = std::array::from_fn(|_| key(random.below(keys)));
+        let tickets = batch.each_ref().map(|key| keyspace.prefetch_bucket(DB, key.as_slice()));
+        tickets.iter().for_each(|&ticket| keyspace.prefetch_entry(DB, ticket));
+        assert!(batch.iter().all(|key| keyspace.get(DB, key, NOW).is_some()));
+    });
+    measure_batches("get, prefetched, hashed once", operations, || {
+        let batch: [_; BATCH] = std::array::from_fn(|_| key(random.below(keys)));
+        let tickets = batch.each_ref().map(|key| keyspace.prefetch_bucket(DB, key.as_slice()));
+        tickets.iter().for_each(|&ticket| keyspace.prefetch_entry(DB, ticket));
+        let get = |(key, &ticket): (&[u8; 16], _)| keyspace.get_prefetched(DB, key, ticket, NOW).is_some();
+        assert!(batch.iter().zip(&tickets).all(get));
+    });
+    measure_batches("put over, prefetched", operations, || {
+        let batch: [_; BATCH] = std::array::from_fn(|_| random.below(keys));
+        let tickets = batch.map(|number| keyspace.prefetch_bucket(DB, &key(number)));
+        tickets.iter().for_each(|&ticket| keyspace.prefetch_entry(DB, ticket));
+        batch.iter().for_each(|&number| put(&mut keyspace, number, b"0123456789abcdef", ttl));
+    });
+    keyspace.flush(DB);
+    let (mut longest, start) = (0, now());
+    loop {
+        let step = now();
+        let more = keyspace.reclaim(1);
+        longest = longest.max(step.elapsed().as_micros());
+        if !more {
+            break;
+        }
+    }
+    println!("reclaim after flush: {:?}, longest step {longest} us", start.elapsed());
+}
+
+/// Sixteen bytes that look random but are distinct.
+fn key(number: u64) -> [u8; 16] {
+    let mut key = *b"k000000000000000";
+    let mut rest = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    for digit in key.iter_mut().skip(1) {
+        *digit = b"0123456789abcdef"[(rest >> 60) as usize];
+        rest = rest.rotate_left(4);
+    }
+    key[0] = b"0123456789abcdef"[(rest >> 60) as usize];
+    key
+}
+
+fn put(keyspace: &mut Keyspace, number: u64, value: &[u8; 16], ttl: bool) {
+    // Deadlines within an hour, in no order.
+    let ttl_ms = 1 + number.wrapping_mul(0x2545_f491_4f6c_dd1d) % 3_600_000;
+    let deadline = if ttl { NewDeadline::At(Deadline::after(NOW, ttl_ms)) } else { NewDeadline::None };
+    keyspace.put(DB, &key(number), value, deadline);
+}
+
+fn measure(what: &str, operations: u64, mut operation: impl FnMut(u64)) {
+    let start = now();
+    (0..operations).for_each(&mut operation);
+    println!("{what}: {:.0} ns", start.elapsed().as_nanos() as f64 / operations as f64);
+}
+
+fn measure_batches(what: &str, operations: u64, mut batch: impl FnMut()) {
+    let start = now();
+    (0..operations / BATCH as u64).for_each(|_| batch());
+    println!("{what}: {:.0} ns", start.elapsed().as_nanos() as f64 / operations as f64);
+}
+
+#[allow(clippy::disallowed_methods)] // A measurement, not the shard.
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn resident_bytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has /proc");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS is in it");
+    line.trim().trim_end_matches(" kB").parse::<usize>().expect("kilobytes") << 10
+}

@@ -1,0 +1,65 @@
+//! The seam between the keyspace and the engine that holds its entries: what any engine must do, in memory as
+//! `Table` does, or later ordered or larger than memory. Engines know nothing of edits, expiry decisions or commands.
+//!
+//! Functions that take a `hash` get what `hash` gave for that key: a caller hashes once and may prefetch meanwhile.
+
+use super::entry::{Entry, StringRef};
+use super::{NewDeadline, ShardCursor};
+use crate::random::Random;
+use crate::units::{Db, Deadline, Now};
+
+pub trait Store {
+    fn databases(&self) -> u16;
+    /// The engine's hash of a key: the same in all databases, unlike between shards or starts.
+    fn hash(&self, key: &[u8]) -> u64;
+
+    // ---- reads: expired keys are there like others -------------------------------------------------------
+
+    fn find(&self, db: Db, hash: u64, key: &[u8]) -> Option<Entry<'_>>;
+    /// As `find`, and notes the access at `access` (24 bits).
+    fn find_noting(&self, db: Db, hash: u64, key: &[u8], access: u32) -> Option<Entry<'_>>;
+    fn len(&self, db: Db) -> usize;
+    /// Keys that have a deadline.
+    fn deadlines(&self, db: Db) -> usize;
+    fn scan(&self, db: Db, cursor: ShardCursor, count: usize, visit: &mut dyn FnMut(Entry<'_>)) -> ShardCursor;
+    /// One key, all equally likely; `None` only when there is none.
+    fn random(&self, db: Db, random: &mut Random) -> Option<Entry<'_>>;
+    /// A key whose deadline is over, with its hash; cheap when there is none.
+    fn first_due(&self, db: Db, now: Now) -> Option<(u64, Entry<'_>)>;
+    /// Milliseconds until the first deadline is over.
+    fn next_deadline(&self, db: Db, now: Now) -> Option<u64>;
+    /// Starts loading the place where this hash is looked up.
+    fn prefetch_place(&self, db: Db, hash: u64);
+    /// Reads that place and starts loading the entry.
+    fn prefetch_entry(&self, db: Db, hash: u64);
+    fn bytes_used(&self) -> usize;
+    /// XOR of the digests of all entries.
+    fn digest(&self, db: Db) -> u64;
+
+    // ---- changes -----------------------------------------------------------------------------------------
+
+    /// Sets a string; the deadline it has now. A new entry's access is `access`.
+    fn put(
+        &mut self,
+        db: Db,
+        hash: u64,
+        key: &[u8],
+        value: StringRef<'_>,
+        deadline: NewDeadline,
+        access: u32,
+    ) -> Option<Deadline>;
+    /// Writes `bytes` at `offset` into a string, made when absent, zero-padded when short.
+    fn splice(&mut self, db: Db, hash: u64, key: &[u8], offset: usize, bytes: &[u8], access: u32);
+    /// Whether it was there.
+    fn remove(&mut self, db: Db, hash: u64, key: &[u8]) -> bool;
+    /// Whether it was there.
+    fn set_deadline(&mut self, db: Db, hash: u64, key: &[u8], deadline: Option<Deadline>) -> bool;
+    /// Moves an entry over another place, replacing what is there; whether it was there. The places differ.
+    fn rename(&mut self, from: (Db, u64, &[u8]), to: (Db, u64, &[u8])) -> bool;
+    fn flush(&mut self, db: Db);
+    fn swap(&mut self, a: Db, b: Db);
+    /// Frees at most `limit` pieces of what flushes left behind; whether some are left.
+    fn reclaim(&mut self, limit: usize) -> bool;
+    /// Panics unless the engine's structures agree with each other.
+    fn check_invariants(&self);
+}

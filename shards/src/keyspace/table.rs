@@ -1,0 +1,591 @@
+//! The engine of the keyspace: per database an extendible hash table of packed entries, and an index of deadlines.
+//!
+//! ```text
+//! hash (64 bits) -> prefix, its top bits -> directory -> segment (64 buckets of 8) -> entry
+//!                   home bucket (6 bits), tag (16 bits)
+//! ```
+//! A full segment splits in two; two nearly empty buddies join. So growth is a pause of one segment (about 10 us) at
+//! a time, and the directory, 8 bytes per segment, is all that ever doubles.
+//!
+//! Scans go home bucket by home bucket, within one by prefix. Both depend on the key's hash alone, so splits
+//! and joins between two steps lose no key.
+
+use super::arena::Arena;
+use super::deadlines::Deadlines;
+use super::entry::{Entry, StringRef};
+use super::packed::Packed;
+use super::segment::{self, BUCKETS, KEYS_MAX, Segment};
+use super::store::Store;
+use super::{NewDeadline, ShardCursor};
+use crate::random::Random;
+use crate::units::{Db, Deadline, Now};
+use std::ptr::NonNull;
+
+/// A key goes at most this many buckets from home before its segment splits, unless that would be a waste.
+const REACH: usize = 8;
+/// Below this many keys a segment does not split: keys go further from home instead.
+const SPLIT_KEYS_MIN: usize = KEYS_MAX / 2;
+/// A directory this many bits deeper than its segments need means hashes made equal on purpose.
+const SKEW_BITS: u32 = 6;
+/// Buddies join when one has at most `JOIN_KEYS` and both together at most twice that.
+const JOIN_KEYS: usize = KEYS_MAX / 5;
+/// A removal looks for a buddy to join only at multiples of this many keys.
+const JOIN_EVERY: usize = 16;
+/// Bits of the prefix in a scan's cursor: more than a directory ever has.
+const PREFIX_BITS: u32 = 42;
+const DEPTH_MAX: u32 = 40;
+/// Entries loaded ahead while a segment's keys are hashed again.
+const PREFETCH_AHEAD: usize = 16;
+/// Draws at random before looking for the next key in order.
+const RANDOM_DRAWS: usize = 200;
+
+pub struct Table {
+    heap: Heap,
+    databases: Vec<Database>,
+    garbage: Vec<Database>,
+}
+
+/// What all databases of the table share.
+struct Heap {
+    arena: Arena,
+    hasher: Hasher,
+    /// Changes so far: segments note it.
+    edits: u64,
+}
+
+struct Hasher {
+    state: ahash::RandomState,
+    /// Bits of the hash that count; tests take some away to make keys collide.
+    mask: u64,
+}
+
+#[derive(Default)]
+struct Database {
+    directory: Directory,
+    deadlines: Deadlines,
+    len: usize,
+}
+
+// SAFETY: the table owns its segments and entries alone; nothing of them is bound to a thread.
+unsafe impl Send for Table {}
+
+impl Hasher {
+    fn hash(&self, key: &[u8]) -> u64 {
+        use std::hash::{BuildHasher, Hasher};
+        let mut hasher = self.state.build_hasher();
+        hasher.write(key);
+        hasher.finish() & self.mask
+    }
+}
+
+impl Table {
+    pub(super) fn new(databases: u16, seed: u64) -> Self {
+        Self::with_mask(databases, seed, u64::MAX)
+    }
+    /// A table that sees only the hash bits in `mask`.
+    pub(super) fn with_mask(databases: u16, seed: u64, mask: u64) -> Self {
+        let mut seeds = Random::new(seed);
+        let [a, b, c, d] = std::array::from_fn(|_| seeds.next_u64());
+        let hasher = Hasher { state: ahash::RandomState::with_seeds(a, b, c, d), mask };
+        let heap = Heap { arena: Arena::default(), hasher, edits: 0 };
+        Table { heap, databases: (0..databases).map(|_| Database::default()).collect(), garbage: Vec::new() }
+    }
+    fn database(&self, db: Db) -> &Database {
+        &self.databases[db.0 as usize]
+    }
+    /// A database to change, with the heap; counts the change.
+    fn change(&mut self, db: Db) -> (&mut Database, &mut Heap) {
+        self.heap.edits += 1;
+        (&mut self.databases[db.0 as usize], &mut self.heap)
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        self.garbage.append(&mut self.databases);
+        while self.reclaim(usize::MAX) {}
+    }
+}
+
+impl Store for Table {
+    fn databases(&self) -> u16 {
+        self.databases.len() as u16
+    }
+    #[inline]
+    fn hash(&self, key: &[u8]) -> u64 {
+        self.heap.hasher.hash(key)
+    }
+
+    #[inline]
+    fn find(&self, db: Db, hash: u64, key: &[u8]) -> Option<Entry<'_>> {
+        self.database(db).find(hash, key).map(Packed::entry)
+    }
+    #[inline]
+    fn find_noting(&self, db: Db, hash: u64, key: &[u8], access: u32) -> Option<Entry<'_>> {
+        let packed = self.database(db).find(hash, key)?;
+        packed.note_access(access);
+        Some(packed.entry())
+    }
+    fn len(&self, db: Db) -> usize {
+        self.database(db).len
+    }
+    fn deadlines(&self, db: Db) -> usize {
+        self.database(db).deadlines.len()
+    }
+    fn scan(&self, db: Db, cursor: ShardCursor, count: usize, visit: &mut dyn FnMut(Entry<'_>)) -> ShardCursor {
+        let directory = &self.database(db).directory;
+        // Sparse tables: a call ends after so many buckets even when few keys were found.
+        let buckets_max = count.saturating_mul(10).saturating_add(BUCKETS);
+        let (mut at, mut visited) = (cursor.0, 0);
+        for _ in 0..buckets_max {
+            let (home, prefix) = ((at >> PREFIX_BITS) as usize, at << (64 - PREFIX_BITS));
+            let Some(segment) = directory.segment(prefix).filter(|_| home < BUCKETS) else {
+                return ShardCursor(0);
+            };
+            for packed in segment.near_home(home) {
+                if segment::home(self.heap.hasher.hash(packed.key())) == home {
+                    visit(packed.entry());
+                    visited += 1;
+                }
+            }
+            // The next segment's first prefix; past the last one it carries into the home bucket.
+            let span = 1 << (PREFIX_BITS - segment.depth as u32);
+            at = (at & !(span - 1)) + span;
+            if at >> PREFIX_BITS >= BUCKETS as u64 {
+                return ShardCursor(0);
+            }
+            if visited >= count {
+                break;
+            }
+        }
+        ShardCursor(at)
+    }
+    fn random(&self, db: Db, random: &mut Random) -> Option<Entry<'_>> {
+        let database = self.database(db);
+        if database.len == 0 {
+            return None;
+        }
+        let directory = &database.directory;
+        let size = directory.slots.len() as u64;
+        for _ in 0..RANDOM_DRAWS {
+            let (index, number) = (random.below(size) as usize, random.below(KEYS_MAX as u64) as usize);
+            let segment = directory.at(index);
+            // Shallow segments stand in the directory several times: only the first time counts.
+            if index.is_multiple_of(directory.copies(segment))
+                && let Some(packed) = segment.nth(number)
+            {
+                return Some(packed.entry());
+            }
+        }
+        // Few keys in many slots: the next one from somewhere.
+        let (start, number) = (random.below(size) as usize, random.below(KEYS_MAX as u64) as usize);
+        let from_start = (0..directory.slots.len()).map(|step| directory.at((start + step) % directory.slots.len()));
+        let mut occupied = from_start.filter(|segment| segment.len() > 0);
+        let segment = occupied.next().expect("a database that counts keys has them in segments");
+        (0..KEYS_MAX).find_map(|step| segment.nth((number + step) % KEYS_MAX)).map(Packed::entry)
+    }
+    fn first_due(&self, db: Db, now: Now) -> Option<(u64, Entry<'_>)> {
+        let database = self.database(db);
+        let (deadline, hash) = database.deadlines.first_due(now)?;
+        let segment = database.directory.segment(prefix(hash));
+        let is_it = |packed: Packed| packed.deadline() == Some(deadline) && self.heap.hasher.hash(packed.key()) == hash;
+        let found = segment.and_then(|segment| segment.find(hash, is_it).map(|spot| segment.entry(spot)));
+        Some((hash, found.expect("every deadline in the index is an entry's").entry()))
+    }
+    fn next_deadline(&self, db: Db, now: Now) -> Option<u64> {
+        self.database(db).deadlines.next(now)
+    }
+    #[inline]
+    fn prefetch_place(&self, db: Db, hash: u64) {
+        if let Some(segment) = self.database(db).directory.segment(prefix(hash)) {
+            prefetch(segment.line(hash));
+        }
+    }
+    #[inline]
+    fn prefetch_entry(&self, db: Db, hash: u64) {
+        let Some(segment) = self.database(db).directory.segment(prefix(hash)) else { return };
+        let mut found = false;
+        for packed in segment.candidates(hash) {
+            found = true;
+            packed.lines().into_iter().for_each(prefetch);
+        }
+        if !found && segment.overflows(hash) {
+            prefetch(segment.line(hash).wrapping_add(size_of::<[u64; 8]>()));
+        }
+    }
+    fn bytes_used(&self) -> usize {
+        let outside = |database: &Database| database.deadlines.bytes_used() + database.directory.bytes_used();
+        self.heap.arena.used() + self.databases.iter().chain(&self.garbage).map(outside).sum::<usize>()
+    }
+    fn digest(&self, db: Db) -> u64 {
+        self.database(db).directory.entries().fold(0, |digest, packed| digest ^ packed.entry().digest(db))
+    }
+
+    #[inline]
+    fn put(
+        &mut self,
+        db: Db,
+        hash: u64,
+        key: &[u8],
+        value: StringRef<'_>,
+        deadline: NewDeadline,
+        access: u32,
+    ) -> Option<Deadline> {
+        let (database, heap) = self.change(db);
+        let mut old_deadline = None;
+        let new_deadline;
+        if let Some((segment, spot)) = database.directory.find_mut(hash, key) {
+            let old = segment.entry(spot);
+            old_deadline = old.deadline();
+            new_deadline = deadline.resolve(old_deadline);
+            let new = old.overwrite(&mut heap.arena, value, new_deadline);
+            if new != old {
+                segment.replace(spot, new);
+            }
+            segment.last_edit = heap.edits;
+        } else {
+            new_deadline = deadline.resolve(None);
+            let packed = Packed::build(&mut heap.arena, key, access, new_deadline, value);
+            database.insert(heap, hash, packed);
+        }
+        database.index(hash, old_deadline, new_deadline);
+        new_deadline
+    }
+    fn splice(&mut self, db: Db, hash: u64, key: &[u8], offset: usize, bytes: &[u8], access: u32) {
+        let (database, heap) = self.change(db);
+        if let Some((segment, spot)) = database.directory.find_mut(hash, key) {
+            let new = segment.entry(spot).splice(&mut heap.arena, offset, bytes);
+            segment.replace(spot, new);
+            segment.last_edit = heap.edits;
+        } else {
+            let empty = Packed::build(&mut heap.arena, key, access, None, StringRef::Raw(b""));
+            let packed = empty.splice(&mut heap.arena, offset, bytes);
+            database.insert(heap, hash, packed);
+        }
+    }
+    fn remove(&mut self, db: Db, hash: u64, key: &[u8]) -> bool {
+        let (database, heap) = self.change(db);
+        let Some(packed) = database.take(heap, hash, key) else { return false };
+        // SAFETY: the table has just forgotten it, and nobody else can hold a reference while the table is changed.
+        unsafe { packed.free(&mut heap.arena) };
+        true
+    }
+    fn set_deadline(&mut self, db: Db, hash: u64, key: &[u8], deadline: Option<Deadline>) -> bool {
+        let (database, heap) = self.change(db);
+        let Some((segment, spot)) = database.directory.find_mut(hash, key) else { return false };
+        let old = segment.entry(spot);
+        let old_deadline = old.deadline();
+        segment.replace(spot, old.with_deadline(&mut heap.arena, deadline));
+        segment.last_edit = heap.edits;
+        database.index(hash, old_deadline, deadline);
+        true
+    }
+    fn rename(&mut self, from: (Db, u64, &[u8]), to: (Db, u64, &[u8])) -> bool {
+        let ((from_db, from_hash, from_key), (to_db, to_hash, to_key)) = (from, to);
+        assert!((from_db, from_key) != (to_db, to_key), "an entry is not renamed onto itself");
+        let (database, heap) = self.change(from_db);
+        let Some(packed) = database.take(heap, from_hash, from_key) else { return false };
+        let packed = packed.with_key(&mut heap.arena, to_key);
+        let deadline = packed.deadline();
+        self.remove(to_db, to_hash, to_key);
+        let (database, heap) = self.change(to_db);
+        database.insert(heap, to_hash, packed);
+        database.index(to_hash, None, deadline);
+        true
+    }
+    fn flush(&mut self, db: Db) {
+        let (database, _) = self.change(db);
+        let old = std::mem::take(database);
+        if old.len > 0 || !old.directory.slots.is_empty() {
+            self.garbage.push(old);
+        }
+    }
+    fn swap(&mut self, a: Db, b: Db) {
+        self.databases.swap(a.0 as usize, b.0 as usize);
+    }
+    fn reclaim(&mut self, limit: usize) -> bool {
+        for _ in 0..limit {
+            let Some(database) = self.garbage.last_mut() else { return false };
+            let segments_left = database.directory.free_last(&mut self.heap.arena);
+            // As many chunks as a segment may have keys for.
+            let chunks_left = database.deadlines.drain(KEYS_MAX / 16);
+            if !segments_left && !chunks_left {
+                self.garbage.pop();
+            }
+        }
+        !self.garbage.is_empty()
+    }
+    fn check_invariants(&self) {
+        let mut bytes = 0;
+        for database in &self.databases {
+            bytes += database.check_invariants(&self.heap);
+        }
+        for packed in self.garbage.iter().flat_map(|database| database.directory.entries()) {
+            bytes += packed.bytes_used();
+        }
+        bytes += self.garbage.iter().map(|database| database.directory.segments().count()).sum::<usize>()
+            * size_of::<Segment>();
+        assert_eq!(bytes, self.heap.arena.used(), "the arena counts what entries and segments take");
+    }
+}
+
+impl Database {
+    #[inline]
+    fn find(&self, hash: u64, key: &[u8]) -> Option<Packed> {
+        let segment = self.directory.segment(prefix(hash))?;
+        segment.find(hash, |packed| packed.key() == key).map(|spot| segment.entry(spot))
+    }
+    /// Adds an entry whose key is not there.
+    fn insert(&mut self, heap: &mut Heap, hash: u64, packed: Packed) {
+        self.directory.insert(heap, hash, packed);
+        self.len += 1;
+    }
+    /// Takes an entry out of the table and the index, but does not free it.
+    fn take(&mut self, heap: &mut Heap, hash: u64, key: &[u8]) -> Option<Packed> {
+        let (segment, spot) = self.directory.find_mut(hash, key)?;
+        let packed = segment.entry(spot);
+        segment.remove(spot);
+        segment.last_edit = heap.edits;
+        let len = segment.len();
+        self.len -= 1;
+        self.index(hash, packed.deadline(), None);
+        if len <= JOIN_KEYS && len.is_multiple_of(JOIN_EVERY) {
+            self.directory.join(heap, prefix(hash));
+        }
+        Some(packed)
+    }
+    /// Brings the index up to date after an entry's deadline changed.
+    fn index(&mut self, hash: u64, old: Option<Deadline>, new: Option<Deadline>) {
+        if old != new {
+            old.into_iter().for_each(|deadline| self.deadlines.remove(deadline, hash));
+            new.into_iter().for_each(|deadline| self.deadlines.insert(deadline, hash));
+        }
+    }
+    /// Bytes of the arena that this database's segments and entries take.
+    fn check_invariants(&self, heap: &Heap) -> usize {
+        let (mut len, mut deadlines, mut bytes) = (0, 0, 0);
+        for segment in self.directory.segments() {
+            segment.check_invariants(|packed| heap.hasher.hash(packed.key()));
+            assert!(segment.last_edit <= heap.edits);
+            len += segment.len();
+            bytes += size_of::<Segment>();
+        }
+        for packed in self.directory.entries() {
+            let hash = heap.hasher.hash(packed.key());
+            assert_eq!(self.find(hash, packed.key()), Some(packed), "every key is found");
+            if let Some(deadline) = packed.deadline() {
+                assert!(self.deadlines.count(deadline, hash) >= 1, "every deadline is in the index");
+                deadlines += 1;
+            }
+            bytes += packed.bytes_used();
+        }
+        assert_eq!((len, deadlines), (self.len, self.deadlines.len()), "keys and deadlines are counted");
+        self.deadlines.check_invariants();
+        self.directory.check_invariants();
+        bytes
+    }
+}
+
+/// Segments by the top `depth` bits of the prefix. A segment that fewer bits tell apart stands there several times.
+#[derive(Default)]
+struct Directory {
+    slots: Vec<NonNull<Segment>>,
+    /// Bits of the prefix that index `slots`; without segments, 0.
+    depth: u32,
+    segments: usize,
+    /// Segments as deep as the directory: without any it can halve.
+    deepest: usize,
+}
+
+impl Directory {
+    fn index(&self, prefix: u64) -> usize {
+        // Two shifts, since one by 64 is none.
+        (prefix >> 1 >> (63 - self.depth)) as usize
+    }
+    #[inline]
+    fn segment(&self, prefix: u64) -> Option<&Segment> {
+        // SAFETY: the directory holds live segments only; they are freed through `&mut self`.
+        self.slots.get(self.index(prefix)).map(|segment| unsafe { segment.as_ref() })
+    }
+    #[inline]
+    fn segment_mut(&mut self, prefix: u64) -> Option<&mut Segment> {
+        let index = self.index(prefix);
+        // SAFETY: as in `segment`; `&mut self` makes this the only reference to any segment.
+        self.slots.get_mut(index).map(|segment| unsafe { segment.as_mut() })
+    }
+    fn at(&self, index: usize) -> &Segment {
+        // SAFETY: as in `segment`.
+        unsafe { self.slots[index].as_ref() }
+    }
+    /// How often a segment stands in the directory.
+    fn copies(&self, segment: &Segment) -> usize {
+        1 << (self.depth - segment.depth as u32)
+    }
+    #[inline]
+    fn find_mut(&mut self, hash: u64, key: &[u8]) -> Option<(&mut Segment, segment::Spot)> {
+        let segment = self.segment_mut(prefix(hash))?;
+        let spot = segment.find(hash, |packed| packed.key() == key)?;
+        Some((segment, spot))
+    }
+    fn segments(&self) -> impl Iterator<Item = &Segment> {
+        let mut index = 0;
+        std::iter::from_fn(move || {
+            let segment = (index < self.slots.len()).then(|| self.at(index))?;
+            index += self.copies(segment);
+            Some(segment)
+        })
+    }
+    fn entries(&self) -> impl Iterator<Item = Packed> + '_ {
+        self.segments().flat_map(|segment| segment.entries())
+    }
+    fn bytes_used(&self) -> usize {
+        self.slots.capacity() * size_of::<NonNull<Segment>>()
+    }
+
+    fn insert(&mut self, heap: &mut Heap, hash: u64, packed: Packed) {
+        if self.slots.is_empty() {
+            *self = Directory { slots: vec![heap.arena.alloc_segment(0)], depth: 0, segments: 1, deepest: 1 };
+        }
+        loop {
+            let useful_depth = self.segments.ilog2() + SKEW_BITS;
+            let segment = self.segment_mut(prefix(hash)).expect("a directory covers all prefixes");
+            let splits = segment.len() >= SPLIT_KEYS_MIN && (segment.depth as u32) < useful_depth;
+            if segment.insert(hash, packed, if splits { REACH } else { BUCKETS }) {
+                segment.last_edit = heap.edits;
+                return;
+            }
+            self.split(heap, prefix(hash));
+        }
+    }
+
+    /// Splits the segment of `prefix` by one more bit.
+    fn split(&mut self, heap: &mut Heap, prefix: u64) {
+        let depth = self.at(self.index(prefix)).depth as u32;
+        let room = self.segments.ilog2() + 2 * SKEW_BITS;
+        assert!(depth < DEPTH_MAX.min(room), "more keys share a hash than a segment holds");
+        if depth == self.depth {
+            self.slots = self.slots.iter().flat_map(|&segment| [segment, segment]).collect();
+            self.depth += 1;
+            self.deepest = 0;
+        }
+        let upper = heap.arena.alloc_segment(depth as u8 + 1);
+        let copies = 1 << (self.depth - depth - 1);
+        let first_upper = self.index(prefix) / (2 * copies) * 2 * copies + copies;
+        let segment = self.segment_mut(prefix).expect("a directory covers all prefixes");
+        segment.depth += 1;
+        let entries = segment.entries().collect::<Vec<_>>();
+        segment.clear();
+        segment.last_edit = heap.edits;
+        self.slots[first_upper..][..copies].fill(upper);
+        self.segments += 1;
+        self.deepest += if depth + 1 == self.depth { 2 } else { 0 };
+        self.distribute(heap, &entries);
+    }
+
+    /// Puts entries, which were taken out of their segments, where they belong now. There is room.
+    fn distribute(&mut self, heap: &Heap, entries: &[Packed]) {
+        let load = |packed: &Packed| packed.lines().into_iter().for_each(prefetch);
+        entries.iter().take(PREFETCH_AHEAD).for_each(load);
+        for (number, &packed) in entries.iter().enumerate() {
+            entries.get(number + PREFETCH_AHEAD).into_iter().for_each(load);
+            let hash = heap.hasher.hash(packed.key());
+            let segment = self.segment_mut(prefix(hash)).expect("a directory covers all prefixes");
+            segment.last_edit = heap.edits;
+            assert!(segment.insert(hash, packed, BUCKETS), "a segment holds what it held, or two sparse ones");
+        }
+    }
+
+    /// Joins the segment of `prefix` with its buddy while both are nearly empty.
+    fn join(&mut self, heap: &mut Heap, prefix: u64) {
+        loop {
+            let here = self.at(self.index(prefix));
+            let depth = here.depth as u32;
+            if depth == 0 {
+                return;
+            }
+            let buddy_prefix = prefix ^ 1 << (64 - depth);
+            let buddy = self.at(self.index(buddy_prefix));
+            if buddy.depth as u32 != depth || here.len() > JOIN_KEYS || here.len() + buddy.len() > 2 * JOIN_KEYS {
+                return;
+            }
+            let entries = buddy.entries().collect::<Vec<_>>();
+            let (kept, gone) = (self.slots[self.index(prefix)], self.slots[self.index(buddy_prefix)]);
+            let copies = self.copies(here);
+            let first = self.index(buddy_prefix) / copies * copies;
+            self.slots[first..][..copies].fill(kept);
+            // SAFETY: the directory has just forgotten it; its entries are in `entries`.
+            unsafe { heap.arena.free_segment(gone) };
+            self.segment_mut(prefix).expect("a directory covers all prefixes").depth -= 1;
+            self.segments -= 1;
+            self.deepest -= if depth == self.depth { 2 } else { 0 };
+            self.distribute(heap, &entries);
+            self.halve();
+        }
+    }
+
+    /// Halves the directory while no segment needs its last bit.
+    fn halve(&mut self) {
+        while self.depth > 0 && self.deepest == 0 {
+            self.slots = self.slots.iter().step_by(2).copied().collect();
+            self.depth -= 1;
+            let depth = self.depth;
+            self.deepest = self.segments().filter(|segment| segment.depth as u32 == depth).count();
+        }
+    }
+
+    /// Frees the last segment and its entries; whether there are more. The directory is garbage: no search sees it.
+    fn free_last(&mut self, arena: &mut Arena) -> bool {
+        let Some(&last) = self.slots.last() else { return false };
+        let segment = self.at(self.slots.len() - 1);
+        let copies = self.copies(segment);
+        let entries = segment.entries().collect::<Vec<_>>();
+        self.slots.truncate(self.slots.len() - copies);
+        self.segments -= 1;
+        for packed in entries {
+            // SAFETY: its segment is forgotten, and nothing refers to the content of a flushed database.
+            unsafe { packed.free(arena) };
+        }
+        // SAFETY: no slot holds it any more.
+        unsafe { arena.free_segment(last) };
+        !self.slots.is_empty()
+    }
+
+    fn check_invariants(&self) {
+        assert_eq!(self.segments().count(), self.segments, "segments are counted");
+        let deepest = self.segments().filter(|segment| segment.depth as u32 == self.depth).count();
+        assert_eq!(deepest, self.deepest, "the deepest segments are counted");
+        let mut index = 0;
+        while index < self.slots.len() {
+            let copies = self.copies(self.at(index));
+            assert!(index.is_multiple_of(copies), "a segment stands where its prefix says");
+            assert!(self.slots[index..][..copies].iter().all(|&other| other == self.slots[index]));
+            index += copies;
+        }
+        assert!(self.slots.is_empty() || self.slots.len() == 1 << self.depth);
+    }
+}
+
+/// The hash as the directory sees it, left-aligned. Evenly spread prefixes would fill all segments at the same time, and
+/// memory per key would double within a few inserts; so prefixes are bent a little, from 1.5 times the average density
+/// to 0.75 times (x becomes about 2^x - 1), which makes segments split one after the other.
+#[inline]
+fn prefix(hash: u64) -> u64 {
+    const LINEAR: u64 = (0.6565 * (1u128 << 64) as f64) as u64;
+    let slope = LINEAR + high_product(u64::MAX - LINEAR, hash);
+    high_product(hash, slope)
+}
+
+fn high_product(a: u64, b: u64) -> u64 {
+    ((a as u128 * b as u128) >> 64) as u64
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn prefetch(line: *const u8) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    // SAFETY: a prefetch reads nothing that the program can see, whatever the address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn prefetch(_line: *const u8) {}
