@@ -303,10 +303,6 @@ impl<S: Store> Keyspace<S> {
     pub fn take_edits(&mut self, empty: Vec<u8>) -> Vec<u8> {
         self.log.take(empty)
     }
-    /// Frees a bounded part of what FLUSHALL left behind; whether there is more.
-    pub fn reclaim(&mut self, _limit: usize) -> bool {
-        false
-    }
     /// Turns logging of edits on or off (off: no persistence, recovery). On from the start.
     pub fn set_logging(&mut self, on: bool) {
         self.log.set_enabled(on);
