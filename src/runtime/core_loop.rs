@@ -134,7 +134,6 @@ impl CoreLoop {
 
     /// Serves until shut down. Returns the reason if the ring itself failed.
     pub async fn run(mut self) -> std::io::Result<()> {
-        self.ring.register_eventfd(self.wake.as_raw_fd())?;
         self.arm_doorbell();
         (0..self.listeners.len()).for_each(|listener| self.arm_accept(listener));
         // SAFETY: a duplicate of our own descriptor, which glommio's file then owns and closes.
@@ -506,6 +505,7 @@ impl CoreLoop {
     /// Sleeps where glommio's completions wake it as well as the ring's.
     async fn sleep_in_executor(&mut self, wake_file: &Rc<BufferedFile>) -> std::io::Result<()> {
         self.last_pass_ticks = self.core.ticks();
+        self.ring.register_eventfd(self.wake.as_raw_fd())?;
         self.ring.signal(true);
         // After the signal is on, or a completion in between would wake nobody.
         self.ring.enter(None)?;
@@ -519,6 +519,7 @@ impl CoreLoop {
             futures_lite::future::or(woken, timer).await;
         }
         self.ring.signal(false);
+        self.ring.unregister_eventfd()?;
         Ok(())
     }
 

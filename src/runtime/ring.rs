@@ -78,6 +78,9 @@ impl Ring {
         self.signal(false);
         Ok(())
     }
+    pub fn unregister_eventfd(&mut self) -> io::Result<()> {
+        self.ring.submitter().unregister_eventfd()
+    }
     pub fn signal(&mut self, on: bool) {
         let completions = self.ring.completion();
         if on { completions.enable_eventfd() } else { completions.disable_eventfd() }
