@@ -541,6 +541,8 @@ impl Directory {
         let entries = segment.entries().collect::<Vec<_>>();
         self.slots.truncate(self.slots.len() - copies);
         self.segments -= 1;
+        // An entry says how long it is: all are read.
+        entries.iter().for_each(|packed| prefetch(packed.lines()[0]));
         for packed in entries {
             // SAFETY: its segment is forgotten, and nothing refers to the content of a flushed database.
             unsafe { packed.free(arena) };
