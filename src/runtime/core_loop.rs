@@ -86,6 +86,8 @@ const TICK_MS: u64 = 100;
 /// While background work is under way, the executor gets a pass at least this often.
 const EXECUTOR_PASS_NS: u64 = 500_000;
 const SPARE_BATCHES: usize = 64;
+/// Edits are handed to the log at once when there are as many bytes of them.
+const BATCH_BYTES: usize = 64 << 10;
 
 /// The parts of a core that are made before its loop.
 pub struct Parts {
@@ -165,7 +167,7 @@ impl CoreLoop {
         if self.core.now.steady_ms >= self.next_tick_ms {
             self.tick();
         }
-        self.feed_log();
+        self.feed_log(worked);
         self.send_batches();
         self.send_replies();
         worked
@@ -375,7 +377,9 @@ impl CoreLoop {
 
     // ---- the log -------------------------------------------------------------------------------------------
 
-    fn feed_log(&mut self) {
+    /// While requests keep coming, edits are collected: each write costs two switches to a kernel worker, so one write for
+    /// many turns is cheaper, and the turn that finds nothing to do comes soon.
+    fn feed_log(&mut self, worked: bool) {
         let Some(log) = self.log.as_mut() else { return };
         let (now, ticks) = (self.core.now, (self.core.ticks()));
         if self.policy_seen != self.core.config.appendfsync.policy() {
@@ -385,7 +389,9 @@ impl CoreLoop {
         if log.has_pending() {
             log.write_pending(now, ticks, &mut self.ring);
         }
-        if log.accepts()
+        let enough = !worked || self.core.owner.keyspace.edits().len() >= BATCH_BYTES;
+        if enough
+            && log.accepts()
             && let Some((edits, start, count)) = self.core.take_edits(std::mem::take(&mut self.spare_edits))
         {
             log.append(edits, start, count, now, ticks, &mut self.ring);
@@ -466,6 +472,7 @@ impl CoreLoop {
         let busy = self.lanes.is_congested()
             || self.lanes.doorbell().has_mail()
             || self.core.has_resumable()
+            || self.has_edits_to_write()
             || (spin_ns > 0 && ticks - self.last_work_ticks < spin_ns);
         if busy {
             self.ring.enter(None)?;
@@ -485,6 +492,10 @@ impl CoreLoop {
         }
         self.lanes.doorbell().unpark();
         Ok(())
+    }
+
+    fn has_edits_to_write(&self) -> bool {
+        self.core.owner.keyspace.edit_count() > 0 && self.log.as_ref().is_some_and(|log| log.accepts())
     }
 
     /// How long the core may sleep if nothing happens.
