@@ -169,6 +169,10 @@ impl CoreLoop {
         self.feed_log();
         self.send_batches();
         self.send_replies();
+        if let Some(time) = self.core.sleep.take() {
+            // After the batches left, so that all cores sleep at the same time.
+            clock::sleep(time);
+        }
         worked
     }
 

@@ -4,6 +4,7 @@
 mod affinity;
 mod boot;
 pub mod clock;
+pub mod config_file;
 mod core_loop;
 mod data_directory;
 mod disk;
