@@ -3,7 +3,7 @@
 //! Every core has its own copy of all settings: a change is checked on the connection's core, then made on each.
 
 use super::ServerHandler::{Everywhere, Here};
-use super::{ServerCall, ServerHandler, all_done, container, help};
+use super::{ServerCall, ServerHandler, all_done, container, help, no_check};
 use crate::core::Core;
 use crate::runtime::config_file;
 use shards::call::Args;
@@ -64,10 +64,6 @@ fn set(core: &mut Core, args: Args<'_>, _out: &mut Vec<u8>) {
     if core.config.requirepass.is_empty() {
         core.sessions_mut().for_each(|session| session.authenticated = true);
     }
-}
-
-fn no_check(_call: &mut ServerCall<'_>) -> CommandResult {
-    Ok(())
 }
 
 fn resetstat(core: &mut Core, _args: Args<'_>, _out: &mut Vec<u8>) {

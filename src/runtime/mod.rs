@@ -11,6 +11,7 @@ mod disk;
 mod lanes;
 mod listen;
 mod prepare;
+pub mod process;
 mod recovery;
 mod ring;
 mod sockets;
