@@ -1,7 +1,12 @@
 //! The catalogue, and the commands of the connection and the server (those that don't belong to a shard).
 
 pub mod catalog;
+pub mod client;
+pub mod command;
+pub mod config;
 pub mod connection;
+pub mod describe;
+pub mod info;
 
 use crate::core::Core;
 use crate::router::batch::ConnectionId;
@@ -39,6 +44,11 @@ impl ServerCall<'_> {
         let protocol = self.session().protocol;
         Reply::new(self.out, protocol)
     }
+    /// Both at once, for replies about the catalogue.
+    pub fn catalog_and_reply(&mut self) -> (&catalog::Catalog, Reply<'_>) {
+        let protocol = self.protocol();
+        (&self.core.catalog, Reply::new(self.out, protocol))
+    }
     pub fn protocol(&self) -> Protocol {
         self.core.session(self.connection).expect("the caller's session outlives its call").protocol
     }
@@ -47,5 +57,34 @@ impl ServerCall<'_> {
     }
 }
 
+/// The reply of a HELP subcommand: `lines` say the other subcommands, each followed by indented lines about it.
+pub fn help(call: &mut ServerCall<'_>, lines: &[&str]) -> CommandResult {
+    let command = call.name.split('|').next().expect("a name has a first part").to_ascii_uppercase();
+    let mut reply = call.reply();
+    reply.array(lines.len() + 3);
+    reply.simple(&format!("{command} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+    lines.iter().for_each(|line| reply.simple(line));
+    reply.simple("HELP");
+    reply.simple("    This text.");
+    Ok(())
+}
+
+/// The handler of a command that is nothing without a subcommand, which is always found before.
+fn container(call: &mut ServerCall<'_>) -> CommandResult {
+    Err(shards::error::CommandError::wrong_arity(call.name))
+}
+
+/// For commands that take what they get.
+fn no_check(_call: &mut ServerCall<'_>) -> CommandResult {
+    Ok(())
+}
+
+/// The parts of a command that just had to be done everywhere: OK.
+fn all_done(call: &mut ServerCall<'_>, _parts: &[Vec<u8>]) -> CommandResult {
+    call.reply().ok();
+    Ok(())
+}
+
 /// Every family's table.
-pub const FAMILIES: &[&[Row<ServerHandler>]] = &[connection::ROWS];
+pub const FAMILIES: &[&[Row<ServerHandler>]] =
+    &[connection::ROWS, client::ROWS, command::ROWS, config::ROWS, info::ROWS];

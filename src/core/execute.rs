@@ -411,7 +411,9 @@ impl Core {
             let ticket = Ticket { connection, slot, part: shard.0 };
             if shard == self.shard {
                 let mut out = Vec::new();
+                self.caller = Some(connection);
                 part(self, args, &mut out);
+                self.caller = None;
                 self.deliver_own(ticket, &out, Offset(0));
             } else {
                 self.call(shard, ticket, Work::Core(number), db, protocol, args.iter());

@@ -10,6 +10,7 @@ mod intake;
 mod peers;
 mod turn;
 
+pub use execute::database;
 pub use intake::Input;
 pub use turn::LogState;
 
@@ -58,6 +59,10 @@ pub struct Core {
     pub active_expire: bool,
     /// A SHUTDOWN command was accepted: the runtime takes it from here.
     pub shutdown_requested: bool,
+    /// DEBUG SLEEP: the runtime lets the core's thread sleep so long at the end of the turn.
+    pub sleep: Option<std::time::Duration>,
+    /// Whose command's own part is being run, if its connection is here (`ServerHandler::Everywhere`).
+    pub caller: Option<ConnectionId>,
     ticks: fn() -> u64,
     slots: SlotMap,
     sessions: Slab<Session>,
@@ -113,6 +118,8 @@ impl Core {
             run_id: options.run_id,
             active_expire: true,
             shutdown_requested: false,
+            sleep: None,
+            caller: None,
             ticks: options.ticks,
             slots: SlotMap::new(options.shards),
             sessions: Slab::new(),

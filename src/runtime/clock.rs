@@ -10,6 +10,17 @@ pub fn wall_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
+/// The wall clock, in microseconds since the Unix epoch.
+#[allow(clippy::disallowed_methods)] // this is the clock that everybody else is given
+pub fn wall_us() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+}
+
+/// Lets the core's thread do nothing (DEBUG SLEEP).
+pub fn sleep(time: std::time::Duration) {
+    std::thread::sleep(time);
+}
+
 #[allow(clippy::disallowed_methods)] // this is the clock that everybody else is given
 pub fn monotonic() -> Instant {
     Instant::now()

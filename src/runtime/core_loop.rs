@@ -170,6 +170,10 @@ impl CoreLoop {
         self.feed_log(worked);
         self.send_batches();
         self.send_replies();
+        if let Some(time) = self.core.sleep.take() {
+            // After the batches left, so that all cores sleep at the same time.
+            clock::sleep(time);
+        }
         worked
     }
 

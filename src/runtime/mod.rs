@@ -4,12 +4,14 @@
 mod affinity;
 mod boot;
 pub mod clock;
+pub mod config_file;
 mod core_loop;
 mod data_directory;
 mod disk;
 mod lanes;
 mod listen;
 mod prepare;
+pub mod process;
 mod recovery;
 mod ring;
 mod sockets;
