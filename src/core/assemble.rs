@@ -192,6 +192,7 @@ impl Core {
         if let Some(session) = self.session_mut(connection) {
             session.held = false;
             if session.gone {
+                self.deferred_now -= session.deferred as usize;
                 self.sessions.remove(connection.index as usize);
             } else if !session.input.is_empty() {
                 self.mark_resumable(connection);

@@ -114,8 +114,8 @@ enum SourceState {
 /// Requests parsed before they are run: enough to hide the memory's latency, few enough to stay in the cache.
 const REQUESTS_MAX: usize = 256;
 /// How far ahead buckets, and then entries, are asked for. Measured with scripts/bench: flat from 6 on.
-const BUCKETS_AHEAD: usize = 16;
-const ENTRIES_AHEAD: usize = 8;
+pub(super) const BUCKETS_AHEAD: usize = 16;
+pub(super) const ENTRIES_AHEAD: usize = 8;
 
 /// What became of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

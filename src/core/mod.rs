@@ -20,6 +20,7 @@ use crate::commands::catalog::Catalog;
 use crate::config::{Config, Settings};
 use crate::router::batch::{CallBatch, ConnectionId, ReplyBatch};
 use crate::session::{Closing, Peer, Session};
+use shards::keyspace::PrefetchTicket;
 use shards::owner::Owner;
 use shards::slot::SlotMap;
 use shards::units::{Now, Offset, ShardId};
@@ -75,12 +76,18 @@ pub struct Core {
     replies: Vec<ReplyOutbox>,
     /// Connections with something to send, or to close.
     dirty: Vec<ConnectionId>,
+    /// Connections with replies that wait for those of a peer to be sent along, and since when (ticks) the oldest does.
+    deferred: Vec<ConnectionId>,
+    deferred_since: u64,
+    /// Those in `deferred` that still wait.
+    deferred_now: usize,
     /// Connections whose first reply waits for the local log.
     gated: Vec<ConnectionId>,
     /// Connections with input that couldn't be run when it came.
     resumable: Vec<ConnectionId>,
     scratch: Vec<u8>,
     key_positions: Vec<usize>,
+    call_tickets: Vec<Option<PrefetchTicket>>,
 }
 
 /// Calls for one peer.
@@ -129,10 +136,14 @@ impl Core {
             outboxes: (0..peers).map(|_| Outbox::default()).collect(),
             replies: (0..peers).map(|_| ReplyOutbox::default()).collect(),
             dirty: Vec::new(),
+            deferred: Vec::new(),
+            deferred_since: 0,
+            deferred_now: 0,
             gated: Vec::new(),
             resumable: Vec::new(),
             scratch: Vec::new(),
             key_positions: Vec::new(),
+            call_tickets: Vec::new(),
         };
         core.apply_config();
         core
@@ -190,7 +201,10 @@ impl Core {
         match self.session_mut(connection) {
             // What it began on several shards is carried through first (`unhold` forgets it).
             Some(session) if session.held => session.gone = true,
-            Some(_) => drop(self.sessions.remove(connection.index as usize)),
+            Some(session) => {
+                self.deferred_now -= session.deferred as usize;
+                self.sessions.remove(connection.index as usize);
+            }
             None => {}
         }
     }

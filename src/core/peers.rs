@@ -4,6 +4,7 @@
 //! never makes another), so two full lanes can't wait for each other.
 
 use super::Core;
+use super::intake::{BUCKETS_AHEAD, ENTRIES_AHEAD};
 use super::execute::{MUTED_SLOT, client_cursor, mutes};
 use crate::commands::catalog::Run;
 use crate::commands::{ServerCall, ServerHandler};
@@ -85,17 +86,31 @@ impl Core {
         }
     }
 
-    /// Starts loading what the calls a few places on will touch.
-    fn prefetch_ahead(&self, batch: &CallBatch, at: usize) {
-        // The first call pays for the first few; the others run with their bucket and entry on the way.
-        let buckets = if at == 0 { 0..AHEAD } else { at + AHEAD - 1..at + AHEAD };
-        for call in buckets.filter_map(|ahead| batch.calls().get(ahead)) {
-            if let Some(key) = batch.args(call).get(1) {
-                let ticket = self.owner.keyspace.prefetch_bucket(call.db, key);
-                if at > 0 {
-                    self.owner.keyspace.prefetch_entry(call.db, ticket);
-                }
-            }
+    /// Runs ahead of the calls: asks for the buckets of those `BUCKETS_AHEAD` on, and for the entries of those half as far, whose
+    /// buckets have come meanwhile.
+    fn prefetch_ahead(&mut self, batch: &CallBatch, at: usize) {
+        if at == 0 {
+            self.call_tickets.clear();
+            (0..BUCKETS_AHEAD.min(batch.len())).for_each(|ahead| self.prefetch_call(batch, ahead));
+            (0..ENTRIES_AHEAD.min(batch.len())).for_each(|ahead| self.prefetch_called_entry(batch, ahead));
+        }
+        if at + BUCKETS_AHEAD < batch.len() {
+            self.prefetch_call(batch, at + BUCKETS_AHEAD);
+        }
+        if at + ENTRIES_AHEAD < batch.len() {
+            self.prefetch_called_entry(batch, at + ENTRIES_AHEAD);
+        }
+    }
+
+    fn prefetch_call(&mut self, batch: &CallBatch, at: usize) {
+        let call = &batch.calls()[at];
+        let key = batch.args(call).get(1);
+        self.call_tickets.push(key.map(|key| self.owner.keyspace.prefetch_bucket(call.db, key)));
+    }
+
+    fn prefetch_called_entry(&self, batch: &CallBatch, at: usize) {
+        if let Some(Some(ticket)) = self.call_tickets.get(at) {
+            self.owner.keyspace.prefetch_entry(batch.calls()[at].db, *ticket);
         }
     }
 
@@ -227,5 +242,3 @@ impl Core {
     }
 }
 
-/// How many calls ahead of the one being run are prefetched.
-const AHEAD: usize = 6;

@@ -183,20 +183,57 @@ impl Core {
     }
 
     /// Connections with output to send, or to close; each named once.
+    ///
+    /// A pipeline over several shards has its replies in pieces: those of this core are there at once, the others a lane's
+    /// round trip later. One send for all costs half of two, so the first wait for the others, but not for long.
     pub fn take_dirty(&mut self, into: &mut Vec<ConnectionId>) {
         into.clear();
-        std::mem::swap(&mut self.dirty, into);
-        for &connection in into.iter() {
+        let now = self.ticks();
+        let overdue = self.send_deadline().is_some_and(|deadline| now >= deadline);
+        if overdue {
+            self.undefer();
+        }
+        for connection in std::mem::take(&mut self.dirty) {
+            self.check_output(connection);
+            let Some(session) = self.session_mut(connection) else { continue };
+            session.dirty = false;
+            let may_wait = !overdue
+                && session.closing == Closing::Open
+                && session.replies.expects_a_peer()
+                && session.replies.out.len() < DEFERRED_BYTES_MAX;
+            if !may_wait {
+                let was_deferred = std::mem::take(&mut session.deferred);
+                into.push(connection);
+                self.deferred_now -= was_deferred as usize;
+            } else if !session.deferred && !session.replies.out.is_empty() {
+                session.deferred = true;
+                self.deferred_now += 1;
+                if self.deferred.is_empty() {
+                    self.deferred_since = now;
+                }
+                self.deferred.push(connection);
+            }
+        }
+        if self.deferred_now == 0 {
+            self.deferred.clear();
+        }
+        // `check_output` may have marked some that were just taken.
+        for connection in std::mem::take(&mut self.dirty) {
             if let Some(session) = self.session_mut(connection) {
                 session.dirty = false;
             }
-            self.check_output(connection);
         }
-        // The check may have marked some again: they are in `into` already.
-        self.dirty.clear();
-        for connection in into.iter() {
-            if let Some(session) = self.session_mut(*connection) {
-                session.dirty = false;
+    }
+
+    /// When replies that wait for others have to be sent without them, in ticks.
+    pub fn send_deadline(&self) -> Option<u64> {
+        (!self.deferred.is_empty()).then_some(self.deferred_since + DEFERRED_NS_MAX)
+    }
+
+    fn undefer(&mut self) {
+        for connection in std::mem::take(&mut self.deferred) {
+            if self.session(connection).is_some_and(|session| session.deferred) {
+                self.mark_dirty(connection);
             }
         }
     }
@@ -230,6 +267,10 @@ impl Core {
     }
 }
 
+/// The longest that a reply waits for those behind it.
+const DEFERRED_NS_MAX: u64 = 200_000;
+/// Beyond this, sending in pieces costs nothing more.
+const DEFERRED_BYTES_MAX: usize = 16 << 10;
 /// Bounds a tick to well under a millisecond; what is left falls to the next tick.
 const EXPIRED_PER_TICK_MAX: usize = 2_000;
 const SEGMENTS_RECLAIMED_PER_TICK: usize = 64;

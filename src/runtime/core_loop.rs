@@ -507,7 +507,9 @@ impl CoreLoop {
         let now_ms = self.core.now.steady_ms;
         let tick = self.next_tick_ms.saturating_sub(now_ms);
         let sync = self.log.as_ref().and_then(|log| log.commit.sync_due(now_ms)).map(|due| due.saturating_sub(now_ms));
-        Duration::from_millis(tick.min(sync.unwrap_or(tick)).max(1))
+        let patience = Duration::from_millis(tick.min(sync.unwrap_or(tick)).max(1));
+        let send = self.core.send_deadline().map(|deadline| deadline.saturating_sub(self.core.ticks()));
+        send.map_or(patience, |nanoseconds| patience.min(Duration::from_nanos(nanoseconds)))
     }
 
     /// Lets glommio look at its own I/O, and at tasks that can run, though this core has work of its own.

@@ -66,6 +66,8 @@ pub struct Session {
     pub over_soft_limit_since_ms: Option<u64>,
     /// Already in the core's list of connections with something to send.
     pub dirty: bool,
+    /// Has replies that wait a moment for the next ones, to be sent together.
+    pub deferred: bool,
     /// Already in the core's list of connections whose first reply waits for the log.
     pub gated: bool,
     /// Already in the core's list of connections with input left over.
@@ -111,6 +113,7 @@ impl Session {
             gone: false,
             over_soft_limit_since_ms: None,
             dirty: false,
+            deferred: false,
             gated: false,
             resumable: false,
         }

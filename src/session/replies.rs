@@ -35,6 +35,13 @@ impl ReplyQueue {
     pub fn is_direct(&self) -> bool {
         self.slots.is_empty()
     }
+    /// Whether the next reply comes from another core, so that what is ready might as well wait for it and be sent along.
+    pub fn expects_a_peer(&self) -> bool {
+        match self.slots.front() {
+            Some(Slot::Remote | Slot::Gathering(_)) => true,
+            Some(Slot::Written { .. }) | None => false,
+        }
+    }
     pub fn waiting(&self) -> usize {
         self.slots.len()
     }
