@@ -1,6 +1,6 @@
 //! DEBUG: what tests need. `DEBUG OBJECT` is the shards' own row and joins these.
 //!
-//! Refused unless `enable-debug-command` allows it.
+//! Refused unless `enable-debug-command` allows it; but DEBUG OBJECT, which only reads one key, never is.
 
 use super::ServerHandler::{Everywhere, Here};
 use super::{ServerCall, ServerHandler, all_done, container, help};

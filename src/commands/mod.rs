@@ -10,6 +10,8 @@ pub mod describe;
 pub mod info;
 pub mod latency;
 pub mod server;
+#[cfg(test)]
+mod tests;
 
 use crate::core::Core;
 use crate::router::batch::ConnectionId;
