@@ -148,7 +148,8 @@ impl Latency {
     /// CONFIG RESETSTAT.
     pub fn reset(&mut self) {
         let commands = self.commands.len();
-        *self = Latency { tracking: self.tracking, ..Latency::new(commands) };
+        // The mark stays: it is where the next command's time begins.
+        *self = Latency { tracking: self.tracking, mark: self.mark, ..Latency::new(commands) };
     }
     /// LATENCY RESET, of the histograms of one command.
     pub fn reset_command(&mut self, number: CommandNumber) {

@@ -2,5 +2,6 @@
 
 pub mod info;
 pub mod latency;
+pub mod latency_text;
 pub mod report;
 pub mod stats;

@@ -64,7 +64,7 @@ impl Report {
     pub fn add_command_histograms(&mut self, core: &Core) {
         for command in core.catalog.iter() {
             if let Some(histogram) = &core.latency.command(command.number).histogram {
-                self.histograms.insert(command.name().to_string(), histogram.as_ref().clone());
+                self.add_histogram(command.name(), histogram.as_ref().clone());
             }
         }
     }
@@ -80,6 +80,10 @@ impl Report {
     }
     pub fn text(&mut self, name: &str, text: &str) {
         self.texts.insert(name.into(), text.replace(['\r', '\n'], " "));
+    }
+
+    pub fn add_histogram(&mut self, name: &str, latencies: Nanoseconds) {
+        self.histograms.insert(name.into(), latencies);
     }
 
     /// 0 for a name that is not there.
@@ -190,7 +194,7 @@ mod tests {
         report.text(&format!("log/{base}/failed"), "disk\nis gone");
         let mut latencies = histogram();
         latencies.record_n(base * 1_000, 3).expect("in range");
-        report.histograms.insert("get".into(), latencies);
+        report.add_histogram("get", latencies);
         report
     }
 

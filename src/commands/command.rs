@@ -98,7 +98,11 @@ fn describe(catalog: &Catalog, command: &Command, reply: &mut Reply<'_>) {
     let specs = describe::key_specs(command);
     reply.set(specs.len());
     specs.iter().for_each(|spec| key_spec(spec, reply));
-    reply.array(command.subcommands.len());
+    match command.subcommands.len() {
+        // Redis' own shape for none.
+        0 => reply.set(0),
+        subcommands => reply.array(subcommands),
+    }
     command.subcommands.iter().for_each(|(_, number)| describe(catalog, catalog.get(*number), reply));
 }
 

@@ -4,12 +4,14 @@
 
 use super::ServerHandler::{Everywhere, Here};
 use super::{ServerCall, ServerHandler, all_done, container, help, no_check};
+use crate::config::table::{self, SETTINGS};
 use crate::core::Core;
 use crate::runtime::config_file;
 use shards::call::Args;
 use shards::error::{CommandError, CommandResult};
 use shards::glob::{self, Case};
 use shards::row::{Row, Traits};
+use shards::units::ShardId;
 
 const ADMIN: Traits = Traits::ADMIN.and(Traits::NO_SCRIPT).and(Traits::LOADING).and(Traits::STALE);
 
@@ -51,19 +53,43 @@ fn get(call: &mut ServerCall<'_>) -> CommandResult {
     Ok(())
 }
 
+/// Two clients may change a setting at the same time, and cores hear of it in different orders: so that all end with the
+/// same value, a change carries its time, and yields to a later one.
 fn check_set(call: &mut ServerCall<'_>) -> CommandResult {
     let pairs: Vec<&[u8]> = call.args.from(2).iter().collect();
-    call.core.settings.clone().set_live(&pairs).map(drop)
+    call.core.settings.clone().set_live(&pairs)?;
+    let stamp = (call.core.ticks(), call.core.shard);
+    call.core.appended = Some(encode_stamp(stamp));
+    Ok(())
 }
 
 /// Clients that have authenticated stay so, whatever becomes of the password.
 fn set(core: &mut Core, args: Args<'_>, _out: &mut Vec<u8>) {
-    let pairs: Vec<&[u8]> = args.from(2).iter().collect();
-    core.settings.set_live(&pairs).expect("checked where the command came in, and all cores have the same settings");
+    let last = args.len() - 1;
+    let stamp = decode_stamp(args.at(last));
+    let pairs: Vec<&[u8]> = args.from(2).iter().take(last - 2).collect();
+    for pair in pairs.chunks(2) {
+        let index = table::find(pair[0]).expect("checked where the command came in");
+        let known = core.setting_stamps.entry(SETTINGS[index].name).or_default();
+        if stamp >= *known {
+            *known = stamp;
+            core.settings.set_live(pair).expect("checked where the command came in, by the same rules");
+        }
+    }
     core.apply_config();
     if core.config.requirepass.is_empty() {
         core.sessions_mut().for_each(|session| session.authenticated = true);
     }
+}
+
+fn encode_stamp((ticks, shard): (u64, ShardId)) -> Vec<u8> {
+    [&ticks.to_le_bytes()[..], &shard.0.to_le_bytes()].concat()
+}
+
+fn decode_stamp(bytes: &[u8]) -> (u64, ShardId) {
+    let (ticks, shard) = bytes.split_at(size_of::<u64>());
+    let ticks = u64::from_le_bytes(ticks.try_into().expect("the time is eight bytes"));
+    (ticks, ShardId(u16::from_le_bytes(shard.try_into().expect("the shard is two bytes"))))
 }
 
 fn resetstat(core: &mut Core, _args: Args<'_>, _out: &mut Vec<u8>) {

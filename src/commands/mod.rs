@@ -5,8 +5,13 @@ pub mod client;
 pub mod command;
 pub mod config;
 pub mod connection;
+pub mod debug;
 pub mod describe;
 pub mod info;
+pub mod latency;
+pub mod server;
+#[cfg(test)]
+mod tests;
 
 use crate::core::Core;
 use crate::router::batch::ConnectionId;
@@ -86,5 +91,13 @@ fn all_done(call: &mut ServerCall<'_>, _parts: &[Vec<u8>]) -> CommandResult {
 }
 
 /// Every family's table.
-pub const FAMILIES: &[&[Row<ServerHandler>]] =
-    &[connection::ROWS, client::ROWS, command::ROWS, config::ROWS, info::ROWS];
+pub const FAMILIES: &[&[Row<ServerHandler>]] = &[
+    connection::ROWS,
+    client::ROWS,
+    command::ROWS,
+    config::ROWS,
+    info::ROWS,
+    latency::ROWS,
+    debug::ROWS,
+    server::ROWS,
+];

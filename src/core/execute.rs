@@ -403,6 +403,9 @@ impl Core {
         part: fn(&mut Core, Args<'_>, &mut Vec<u8>),
         args: Args<'_>,
     ) {
+        let appended = self.appended.take();
+        let (bytes, spans) = copy_args(args.iter().chain(appended.as_deref()));
+        let args = Args::new(&bytes, &spans);
         let ending = Ending::Server { command: number, args: args.iter().map(<[u8]>::to_vec).collect() };
         let protocol = self.protocol(connection);
         let slot = self.reserve_gathering(connection, Gathering::new(ending, self.shards as usize, protocol));

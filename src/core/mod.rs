@@ -25,7 +25,7 @@ use shards::owner::Owner;
 use shards::slot::SlotMap;
 use shards::units::{Now, Offset, ShardId};
 use slab::Slab;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 /// What a core is told when it is made.
 pub struct CoreOptions {
@@ -64,6 +64,10 @@ pub struct Core {
     pub sleep: Option<std::time::Duration>,
     /// Whose command's own part is being run, if its connection is here (`ServerHandler::Everywhere`).
     pub caller: Option<ConnectionId>,
+    /// A last argument for the parts of the command being run, from its `check` (`ServerHandler::Everywhere`).
+    pub appended: Option<Vec<u8>>,
+    /// When CONFIG SET last changed a setting, and on whose core: the later change wins, whatever comes first.
+    pub setting_stamps: HashMap<&'static str, (u64, ShardId)>,
     ticks: fn() -> u64,
     slots: SlotMap,
     sessions: Slab<Session>,
@@ -127,6 +131,8 @@ impl Core {
             shutdown_requested: false,
             sleep: None,
             caller: None,
+            appended: None,
+            setting_stamps: HashMap::new(),
             ticks: options.ticks,
             slots: SlotMap::new(options.shards),
             sessions: Slab::new(),

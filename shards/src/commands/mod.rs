@@ -7,4 +7,4 @@ pub mod strings;
 use crate::row::Row;
 
 /// Every family's table.
-pub const FAMILIES: &[&[Row]] = &[strings::ROWS, bitmaps::ROWS, keys::ROWS];
+pub const FAMILIES: &[&[Row]] = &[strings::ROWS, bitmaps::ROWS, keys::ROWS, std::slice::from_ref(&keys::DEBUG_OBJECT)];

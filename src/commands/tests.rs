@@ -1,0 +1,275 @@
+//! Server commands through whole cores, with the lanes between them carried by hand.
+
+use crate::config::Settings;
+use crate::core::{Core, CoreOptions, Input};
+use crate::router::batch::{CallBatch, ConnectionId, ReplyBatch};
+use crate::session::{Closing, Peer};
+use shards::units::{Now, ShardId};
+use std::cell::Cell;
+
+thread_local! {
+    static TICKS: Cell<u64> = const { Cell::new(1) };
+}
+
+/// Every reading is a little later, so that no two things happen at the same time.
+fn ticks() -> u64 {
+    TICKS.replace(TICKS.get() + 1_000)
+}
+
+/// Cores, and clients on them.
+struct Stage {
+    cores: Vec<Core>,
+}
+
+#[derive(Clone, Copy)]
+struct Client {
+    core: usize,
+    connection: ConnectionId,
+}
+
+impl Stage {
+    fn new(shards: u16) -> Self {
+        let core = |shard| {
+            let mut core = Core::new(CoreOptions {
+                shard: ShardId(shard),
+                shards,
+                settings: Settings::default(),
+                config_file: None,
+                seed: 1,
+                ticks,
+                run_id: "0".repeat(40),
+            });
+            core.begin(Now::at(1_000_000));
+            core
+        };
+        Stage { cores: (0..shards).map(core).collect() }
+    }
+
+    fn connect(&mut self, core: usize) -> Client {
+        let port = 1000 + self.cores.iter().map(Core::session_count).sum::<usize>();
+        let address = format!("127.0.0.1:{port}");
+        let peer = Peer { address, local_address: "127.0.0.1:6379".into(), fd: 9, local: true };
+        Client { core, connection: self.cores[core].connect(peer) }
+    }
+
+    /// The client's request arrives; other cores don't hear of it yet.
+    fn send(&mut self, client: Client, line: &str) {
+        let bytes = format!("{line}\r\n");
+        self.cores[client.core].receive(&[Input { connection: client.connection, bytes: bytes.as_bytes() }]);
+    }
+
+    /// Carries batches until there are none left.
+    fn carry(&mut self) {
+        loop {
+            let mut carried = false;
+            for from in 0..self.cores.len() {
+                for to in (0..self.cores.len()).filter(|to| *to != from) {
+                    let (shard, peer) = (ShardId(to as u16), ShardId(from as u16));
+                    if let Some(calls) = self.cores[from].take_calls(shard, CallBatch::default) {
+                        self.cores[to].on_calls(peer, &calls);
+                        carried = true;
+                    }
+                    if let Some(replies) = self.cores[from].take_replies(shard, ReplyBatch::default) {
+                        self.cores[to].on_replies(peer, &replies);
+                        carried = true;
+                    }
+                }
+            }
+            if !carried {
+                return;
+            }
+        }
+    }
+
+    fn received(&mut self, client: Client) -> String {
+        let session = self.cores[client.core].session_mut(client.connection).expect("a session lives until told");
+        String::from_utf8(std::mem::take(&mut session.replies.out)).expect("replies in tests are text")
+    }
+
+    fn run(&mut self, client: Client, line: &str) -> String {
+        self.send(client, line);
+        self.carry();
+        self.received(client)
+    }
+
+    fn closing(&self, client: Client) -> Closing {
+        self.cores[client.core].session(client.connection).expect("a session lives until told").closing
+    }
+}
+
+#[test]
+fn a_setting_changes_on_all_cores() {
+    let mut stage = Stage::new(3);
+    let (here, there) = (stage.connect(0), stage.connect(2));
+    assert_eq!(stage.run(here, "CONFIG SET maxmemory 100mb hz 20"), "+OK\r\n");
+    assert_eq!(stage.run(there, "CONFIG GET maxmemory"), "*2\r\n$9\r\nmaxmemory\r\n$9\r\n104857600\r\n");
+    assert!(stage.cores.iter().all(|core| core.config.hz == 20));
+    assert!(stage.run(here, "CONFIG SET hz 30 nope 1").starts_with("-ERR Unknown option"));
+    assert!(stage.cores.iter().all(|core| core.config.hz == 20), "all or nothing");
+    assert_eq!(stage.run(here, "CONFIG REWRITE"), "-ERR The server is running without a config file\r\n");
+}
+
+#[test]
+fn cores_agree_on_a_setting_that_two_clients_change_at_once() {
+    let mut stage = Stage::new(2);
+    let (one, other) = (stage.connect(0), stage.connect(1));
+    stage.send(one, "CONFIG SET hz 20");
+    stage.send(other, "CONFIG SET hz 30");
+    stage.carry();
+    assert_eq!(stage.cores.iter().map(|core| core.config.hz).collect::<Vec<_>>(), [30, 30]);
+    assert_eq!((stage.received(one), stage.received(other)), ("+OK\r\n".into(), "+OK\r\n".into()));
+}
+
+#[test]
+fn a_new_password_is_asked_of_new_clients_only() {
+    let mut stage = Stage::new(2);
+    let old = stage.connect(0);
+    assert!(stage.run(old, "AUTH x").starts_with("-ERR AUTH <password> called without any password"));
+    assert_eq!(stage.run(old, "AUTH default x"), "+OK\r\n");
+    assert_eq!(stage.run(old, "CONFIG SET requirepass secret"), "+OK\r\n");
+    assert_eq!(stage.run(old, "PING"), "+PONG\r\n");
+    let new = stage.connect(1);
+    assert_eq!(stage.run(new, "PING"), "-NOAUTH Authentication required.\r\n");
+    assert!(stage.run(new, "HELLO 3").starts_with("-NOAUTH HELLO must be called"));
+    let wrong = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+    for attempt in ["AUTH nope", "AUTH secre", "AUTH default nope", "AUTH root secret", "HELLO 3 AUTH default nope"] {
+        assert_eq!(stage.run(new, attempt), wrong, "{attempt}");
+    }
+    assert!(stage.run(new, "HELLO 3 AUTH default secret SETNAME me").starts_with("%7\r\n$6\r\nserver\r\n$5\r\nredis"));
+    assert_eq!(stage.run(new, "CLIENT GETNAME"), "$2\r\nme\r\n");
+    assert_eq!(stage.run(new, "RESET"), "+RESET\r\n");
+    assert_eq!(stage.run(new, "PING"), "-NOAUTH Authentication required.\r\n");
+}
+
+#[test]
+fn a_refused_hello_changes_nothing() {
+    let mut stage = Stage::new(1);
+    let client = stage.connect(0);
+    for (line, error) in [
+        ("HELLO 4", "-NOPROTO unsupported protocol version\r\n"),
+        ("HELLO x", "-ERR Protocol version is not an integer or out of range\r\n"),
+        ("HELLO 3 FOO", "-ERR Syntax error in HELLO option 'FOO'\r\n"),
+        ("HELLO 3 AUTH default", "-ERR Syntax error in HELLO option 'AUTH'\r\n"),
+        ("HELLO 3 SETNAME \"a b\"", "-ERR Client names cannot contain spaces, newlines or special characters.\r\n"),
+    ] {
+        assert_eq!(stage.run(client, line), error, "{line}");
+        assert_eq!(stage.run(client, "CLIENT GETNAME"), "$-1\r\n", "still RESP2, still no name");
+    }
+    assert!(stage.run(client, "HELLO").starts_with("*14\r\n"));
+    assert!(stage.run(client, "HELLO 3").ends_with("$7\r\nmodules\r\n*0\r\n"));
+    assert_eq!(stage.run(client, "CLIENT GETNAME"), "_\r\n");
+}
+
+#[test]
+fn clients_of_all_cores_are_listed_and_killed() {
+    let mut stage = Stage::new(2);
+    let clients = [stage.connect(0), stage.connect(1), stage.connect(1)];
+    stage.run(clients[1], "CLIENT SETNAME other");
+    let list = stage.run(clients[0], "CLIENT LIST");
+    assert_eq!(list.lines().filter(|line| line.starts_with("id=")).count(), 3);
+    assert!(list.contains(" name=other "));
+    let id = stage.run(clients[1], "CLIENT ID").trim_start_matches(':').trim_end().to_string();
+    assert!(stage.run(clients[0], &format!("CLIENT LIST ID {id} 999")).contains(&format!("\r\nid={id} ")));
+    assert_eq!(stage.run(clients[0], &format!("CLIENT KILL ID {id}")), ":1\r\n");
+    assert_eq!(stage.closing(clients[1]), Closing::Now);
+    assert_eq!(stage.closing(clients[2]), Closing::Open);
+    assert_eq!(stage.run(clients[0], &format!("CLIENT KILL ID {id}")), ":0\r\n", "killed already");
+    assert_eq!(stage.run(clients[0], "CLIENT KILL 1.1.1.1:1"), "-ERR No such client\r\n");
+}
+
+#[test]
+fn the_killer_reads_its_reply_before_it_goes() {
+    let mut stage = Stage::new(2);
+    let (caller, other) = (stage.connect(0), stage.connect(1));
+    assert_eq!(stage.run(caller, "CLIENT KILL TYPE normal"), ":1\r\n");
+    assert_eq!((stage.closing(caller), stage.closing(other)), (Closing::Open, Closing::Now));
+    assert_eq!(stage.run(caller, "CLIENT KILL TYPE normal SKIPME no"), ":1\r\n");
+    assert_eq!(stage.closing(caller), Closing::AfterReplies);
+}
+
+#[test]
+fn replies_can_be_turned_off_or_skipped() {
+    let mut stage = Stage::new(2);
+    let client = stage.connect(0);
+    assert_eq!(stage.run(client, "CLIENT REPLY OFF\r\nPING\r\nCLIENT LIST\r\nGET k\r\nPING"), "");
+    assert_eq!(stage.run(client, "CLIENT REPLY ON"), "+OK\r\n");
+    assert_eq!(stage.run(client, "CLIENT REPLY SKIP\r\nINFO\r\nECHO hi"), "$2\r\nhi\r\n");
+}
+
+#[test]
+fn requests_are_counted_over_all_cores_until_reset() {
+    let mut stage = Stage::new(2);
+    let (one, other) = (stage.connect(0), stage.connect(1));
+    for client in [one, other, other] {
+        stage.run(client, "PING");
+    }
+    stage.run(one, "AUTH a b c");
+    let info = stage.run(one, "INFO commandstats errorstats clients");
+    assert!(info.contains("cmdstat_ping:calls=3,"), "{info}");
+    assert!(info.contains("errorstat_ERR:count=1\r\n") && info.contains("connected_clients:2\r\n"), "{info}");
+    assert!(stage.run(other, "LATENCY HISTOGRAM ping").starts_with("*2\r\n$4\r\nping\r\n*4\r\n$5\r\ncalls\r\n:3\r\n"));
+    assert_eq!(stage.run(other, "LATENCY RESET ping"), ":0\r\n");
+    assert_eq!(stage.run(other, "LATENCY HISTOGRAM ping"), "*0\r\n");
+    assert_eq!(stage.run(other, "CONFIG RESETSTAT"), "+OK\r\n");
+    assert!(!stage.run(one, "INFO commandstats").contains("cmdstat_ping"));
+}
+
+#[test]
+fn time_spent_before_a_reset_is_not_charged_to_the_next_command() {
+    let mut stage = Stage::new(1);
+    let client = stage.connect(0);
+    TICKS.set(60_000_000_000);
+    stage.run(client, "CONFIG RESETSTAT\r\nPING");
+    let info = stage.run(client, "INFO commandstats");
+    let usec = info.split("cmdstat_ping:calls=1,usec=").nth(1).and_then(|rest| rest.split(',').next());
+    assert!(usec.and_then(|usec| usec.parse::<u64>().ok()).is_some_and(|usec| usec < 1_000), "{info}");
+}
+
+#[test]
+fn debug_is_refused_unless_allowed() {
+    let mut stage = Stage::new(2);
+    let client = stage.connect(0);
+    assert!(stage.run(client, "DEBUG SLEEP 1").starts_with("-ERR DEBUG command not allowed."));
+    assert!(stage.cores.iter().all(|core| core.sleep.is_none()));
+    for core in &mut stage.cores {
+        core.settings.set("enable-debug-command", b"local").expect("a setting");
+        core.apply_config();
+    }
+    assert_eq!(stage.run(client, "DEBUG SLEEP 1"), "+OK\r\n");
+    assert!(stage.cores.iter().all(|core| core.sleep.is_some()));
+    assert_eq!(stage.run(client, "DEBUG SET-ACTIVE-EXPIRE 0"), "+OK\r\n");
+    assert!(stage.cores.iter().all(|core| !core.active_expire));
+}
+
+#[test]
+fn a_shutdown_is_requested_once_its_options_make_sense() {
+    let mut stage = Stage::new(1);
+    let client = stage.connect(0);
+    for wrong in ["SHUTDOWN FOO", "SHUTDOWN SAVE NOSAVE", "SHUTDOWN ABORT NOW"] {
+        assert_eq!(stage.run(client, wrong), "-ERR syntax error\r\n", "{wrong}");
+    }
+    assert_eq!(stage.run(client, "SHUTDOWN ABORT"), "-ERR No shutdown in progress.\r\n");
+    assert!(!stage.cores[0].shutdown_requested);
+    assert_eq!(stage.run(client, "SHUTDOWN NOSAVE NOW FORCE"), "");
+    assert!(stage.cores[0].shutdown_requested);
+}
+
+#[test]
+fn keys_are_found_in_requests() {
+    let mut stage = Stage::new(1);
+    let client = stage.connect(0);
+    for (line, reply) in [
+        ("COMMAND GETKEYS MSET a 1 b 2", "*2\r\n$1\r\na\r\n$1\r\nb\r\n"),
+        ("COMMAND GETKEYS OBJECT ENCODING k", "*1\r\n$1\r\nk\r\n"),
+        ("COMMAND GETKEYS NOPE k", "-ERR Invalid command specified\r\n"),
+        ("COMMAND GETKEYS PING k", "-ERR The command has no key arguments\r\n"),
+        ("COMMAND GETKEYS GET k k", "-ERR Invalid number of arguments specified for command\r\n"),
+        ("COMMAND GETKEYSANDFLAGS GET k", "*1\r\n*2\r\n$1\r\nk\r\n*2\r\n+RO\r\n+access\r\n"),
+        ("COMMAND INFO nope", "*1\r\n*-1\r\n"),
+        ("COMMAND LIST FILTERBY ACLCAT nope", "*0\r\n"),
+        ("COMMAND LIST FILTERBY PATTERN ECH?", "*1\r\n$4\r\necho\r\n"),
+        ("COMMAND DOCS nope", "*0\r\n"),
+    ] {
+        assert_eq!(stage.run(client, line), reply, "{line}");
+    }
+}
