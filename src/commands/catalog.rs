@@ -176,8 +176,15 @@ fn fold(name: &[u8]) -> Option<u128> {
     if name.is_empty() || name.len() > 16 {
         return None;
     }
-    let mut bytes = [0u8; 16];
-    bytes[..name.len()].copy_from_slice(name);
+    // Two reads that overlap in the middle take in any length without a loop.
+    let word = |at: usize| u64::from_le_bytes(name[at..at + 8].try_into().expect("eight bytes")) as u128;
+    let half = |at: usize| u32::from_le_bytes(name[at..at + 4].try_into().expect("four bytes")) as u128;
+    let len = name.len();
+    let folded = match len {
+        8..=16 => word(0) | word(len - 8) << (8 * (len - 8)),
+        4..8 => half(0) | half(len - 4) << (8 * (len - 4)),
+        _ => name[0] as u128 | (name[len / 2] as u128) << (8 * (len / 2)) | (name[len - 1] as u128) << (8 * (len - 1)),
+    };
     let mask = u128::MAX >> (8 * (16 - name.len()));
-    Some((u128::from_le_bytes(bytes) | (0x2020_2020_2020_2020_2020_2020_2020_2020 & mask)) & mask)
+    Some(folded | (0x2020_2020_2020_2020_2020_2020_2020_2020 & mask))
 }

@@ -4,8 +4,8 @@
 //! never makes another), so two full lanes can't wait for each other.
 
 use super::Core;
-use super::intake::{BUCKETS_AHEAD, ENTRIES_AHEAD};
 use super::execute::{MUTED_SLOT, client_cursor, mutes};
+use super::intake::{BUCKETS_AHEAD, ENTRIES_AHEAD};
 use crate::commands::catalog::Run;
 use crate::commands::{ServerCall, ServerHandler};
 use crate::router::batch::{CallBatch, ConnectionId, RemoteCall, ReplyBatch, Ticket, Work};
@@ -241,4 +241,3 @@ impl Core {
         }
     }
 }
-
