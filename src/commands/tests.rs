@@ -161,6 +161,16 @@ fn a_refused_hello_changes_nothing() {
 }
 
 #[test]
+fn a_reply_of_all_cores_keeps_the_protocol_it_was_asked_in() {
+    let mut stage = Stage::new(2);
+    let client = stage.connect(0);
+    let replies = stage.run(client, "INFO cluster\r\nHELLO 3\r\nINFO cluster");
+    let text = "# Cluster\r\ncluster_enabled:0\r\n";
+    assert!(replies.starts_with(&format!("$30\r\n{text}\r\n%7\r\n")), "{replies}");
+    assert!(replies.ends_with(&format!("=34\r\ntxt:{text}\r\n")), "{replies}");
+}
+
+#[test]
 fn clients_of_all_cores_are_listed_and_killed() {
     let mut stage = Stage::new(2);
     let clients = [stage.connect(0), stage.connect(1), stage.connect(1)];
@@ -229,7 +239,9 @@ fn time_spent_before_a_reset_is_not_charged_to_the_next_command() {
 fn debug_is_refused_unless_allowed() {
     let mut stage = Stage::new(2);
     let client = stage.connect(0);
-    assert!(stage.run(client, "DEBUG SLEEP 1").starts_with("-ERR DEBUG command not allowed."));
+    for line in ["DEBUG SLEEP 1", "DEBUG DIGEST", "DEBUG OBJECT k", "DEBUG HELP"] {
+        assert!(stage.run(client, line).starts_with("-ERR DEBUG command not allowed."), "{line}");
+    }
     assert!(stage.cores.iter().all(|core| core.sleep.is_none()));
     for core in &mut stage.cores {
         core.settings.set("enable-debug-command", b"local").expect("a setting");
