@@ -110,6 +110,22 @@ fn a_setting_changes_on_all_cores() {
 }
 
 #[test]
+fn a_rewrite_keeps_what_was_set_since() {
+    let mut stage = Stage::new(2);
+    let directory = tempfile::tempdir().expect("a directory for the test");
+    let file = directory.path().join("shardis.conf");
+    std::fs::write(&file, "# ours\nhz 15\n").expect("written");
+    stage.cores[1].config_file = Some(file.clone());
+    let (here, there) = (stage.connect(0), stage.connect(1));
+    stage.run(here, "CONFIG SET hz 20 maxclients 77");
+    assert_eq!(stage.run(there, "CONFIG REWRITE"), "+OK\r\n");
+    let text = std::fs::read_to_string(&file).expect("readable");
+    assert!(text.starts_with("# ours\nhz 20\n") && text.contains("maxclients 77\n"), "{text}");
+    stage.cores[1].config_file = Some(directory.path().join("no").join("such.conf"));
+    assert!(stage.run(there, "CONFIG REWRITE").starts_with("-ERR Rewriting config file: "));
+}
+
+#[test]
 fn cores_agree_on_a_setting_that_two_clients_change_at_once() {
     let mut stage = Stage::new(2);
     let (one, other) = (stage.connect(0), stage.connect(1));
