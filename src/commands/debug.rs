@@ -1,10 +1,11 @@
 //! DEBUG: what tests need. `DEBUG OBJECT` is the shards' own row and joins these.
 //!
-//! Refused unless `enable-debug-command` allows it; but DEBUG OBJECT, which only reads one key, never is.
+//! Refused unless `enable-debug-command` allows it.
 
 use super::ServerHandler::{Everywhere, Here};
-use super::{ServerCall, ServerHandler, all_done, container, help};
+use super::{ServerCall, ServerHandler, all_done, container, help, no_check};
 use crate::core::Core;
+use crate::router::batch::ConnectionId;
 use shards::call::Args;
 use shards::error::{CommandError, CommandResult, SYNTAX};
 use shards::numbers::parse_float;
@@ -32,23 +33,27 @@ pub const ROWS: &[Row<ServerHandler>] = &[row("debug", -2, "see the subcommands"
         row("debug|help", 2, "O(1)", "Lists the subcommands.", Here(usage)),
     ])];
 
-const SLEEP: ServerHandler = Everywhere { check: check_sleep, part: sleep, merge: all_done };
+const SLEEP: ServerHandler = Everywhere { check: no_check, part: sleep, merge: all_done };
 const ACTIVE_EXPIRE: ServerHandler =
     Everywhere { check: check_active_expire, part: set_active_expire, merge: all_done };
-const DIGEST: ServerHandler = Everywhere { check: allowed, part: digest, merge: merge_digest };
+const DIGEST: ServerHandler = Everywhere { check: no_check, part: digest, merge: merge_digest };
 
 const NOT_ALLOWED: CommandError = CommandError::new(
     "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a \
      local connection, otherwise you need to set this option in the configuration file, and then restart the server.",
 );
 
-fn allowed(call: &mut ServerCall<'_>) -> CommandResult {
-    let allowed = match call.core.config.enable_debug_command {
+/// Asked about every command for administrators, before it runs: why this connection may not use it, if it is DEBUG.
+pub fn refusal(core: &Core, connection: ConnectionId, name: &str) -> Option<CommandError> {
+    if !name.starts_with("debug") {
+        return None;
+    }
+    let allowed = match core.config.enable_debug_command {
         "yes" => true,
-        "local" => is_loopback(&call.session().address),
+        "local" => core.session(connection).is_some_and(|session| is_loopback(&session.address)),
         _ => false,
     };
-    if allowed { Ok(()) } else { Err(NOT_ALLOWED) }
+    (!allowed).then_some(NOT_ALLOWED)
 }
 
 fn is_loopback(address: &str) -> bool {
@@ -56,10 +61,6 @@ fn is_loopback(address: &str) -> bool {
 }
 
 // ---- SLEEP ---------------------------------------------------------------------------------------------
-
-fn check_sleep(call: &mut ServerCall<'_>) -> CommandResult {
-    allowed(call)
-}
 
 /// The runtime does the sleeping, once the other cores have been told.
 fn sleep(core: &mut Core, args: Args<'_>, _out: &mut Vec<u8>) {
@@ -76,7 +77,6 @@ fn seconds(text: &[u8]) -> Duration {
 // ---- SET-ACTIVE-EXPIRE ---------------------------------------------------------------------------------
 
 fn check_active_expire(call: &mut ServerCall<'_>) -> CommandResult {
-    allowed(call)?;
     if call.args.is(2, "0") || call.args.is(2, "1") { Ok(()) } else { Err(SYNTAX) }
 }
 

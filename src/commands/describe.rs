@@ -158,7 +158,7 @@ const INTRODUCTION: &str = "\
 # Commands
 
 This page is made from the command table; `UPDATE_DOCS=1 cargo test --lib commands` writes it anew. *Since* is the version
-of Redis that introduced a command; `SHARDIS` is this server's own. *Arguments* counts those behind the command's words.
+of Redis that introduced a command, or of this server for `SHARDIS`. *Arguments* counts those behind the command's words.
 ";
 
 fn row(page: &mut String, command: &Command) {

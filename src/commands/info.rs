@@ -5,7 +5,7 @@ use super::{ServerCall, ServerHandler, no_check};
 use crate::admin::info::{Facts, Section, text};
 use crate::admin::report::{Report, Reports};
 use crate::core::Core;
-use crate::runtime::{clock, process};
+use crate::runtime::{clock, config_file, process};
 use shards::call::Args;
 use shards::error::CommandResult;
 use shards::row::{Row, Traits};
@@ -33,7 +33,7 @@ fn merge(call: &mut ServerCall<'_>, parts: &[Vec<u8>]) -> CommandResult {
     let core = &call.core;
     let facts = Facts {
         config: &core.config,
-        config_file: core.config_file.as_ref().map_or_else(String::new, |path| path.display().to_string()),
+        config_file: core.config_file.as_deref().map_or_else(String::new, config_file::absolute),
         run_id: &core.run_id,
         shards: core.shards,
         uptime_ms: core.now.steady_ms.saturating_sub(core.started_ms),

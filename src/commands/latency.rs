@@ -26,9 +26,12 @@ const fn row(
     Row::new(name, arity, traits, handler).docs("server", since, "O(N) for N commands", summary)
 }
 
+/// Commands of our own count in our own versions.
+const SINCE_SHARDIS: &str = "0.1.0";
+
 pub const ROWS: &[Row<ServerHandler>] = &[
     row("latency", -2, Traits::NONE, "2.8.13", "Tells where time goes.", Here(container)).subcommands(LATENCY),
-    row("shardis", -2, Traits::NONE, "SHARDIS", "Looks inside this server.", Here(container)).subcommands(SHARDIS),
+    row("shardis", -2, Traits::NONE, SINCE_SHARDIS, "Looks inside this server.", Here(container)).subcommands(SHARDIS),
 ];
 
 const HISTOGRAM: ServerHandler = Everywhere { check: no_check, part: histograms, merge: merge_histograms };
@@ -46,8 +49,8 @@ const LATENCY: &[Row<ServerHandler>] = &[
 ];
 
 const SHARDIS: &[Row<ServerHandler>] = &[
-    row("shardis|latency", 2, ADMIN, "SHARDIS", "Where time goes: a table per core and stage.", STAGES),
-    row("shardis|help", 2, HELP, "SHARDIS", "Lists the subcommands.", Here(shardis_usage)),
+    row("shardis|latency", 2, ADMIN, SINCE_SHARDIS, "Where time goes: a table per core and stage.", STAGES),
+    row("shardis|help", 2, HELP, SINCE_SHARDIS, "Lists the subcommands.", Here(shardis_usage)),
 ];
 
 // ---- HISTOGRAM -----------------------------------------------------------------------------------------

@@ -42,11 +42,13 @@ pub struct ServerCall<'a> {
     pub out: &'a mut Vec<u8>,
     /// Lower-case full name of the row, for error texts.
     pub name: &'static str,
+    /// For a merge: the protocol when the command came. The session may have changed it since.
+    pub asked_in: Option<Protocol>,
 }
 
 impl ServerCall<'_> {
     pub fn reply(&mut self) -> Reply<'_> {
-        let protocol = self.session().protocol;
+        let protocol = self.protocol();
         Reply::new(self.out, protocol)
     }
     /// Both at once, for replies about the catalogue.
@@ -55,7 +57,8 @@ impl ServerCall<'_> {
         (&self.core.catalog, Reply::new(self.out, protocol))
     }
     pub fn protocol(&self) -> Protocol {
-        self.core.session(self.connection).expect("the caller's session outlives its call").protocol
+        let session = || self.core.session(self.connection).expect("the caller's session outlives its call");
+        self.asked_in.unwrap_or_else(|| session().protocol)
     }
     pub fn session(&mut self) -> &mut crate::session::Session {
         self.core.session_mut(self.connection).expect("the caller's session outlives its call")

@@ -29,13 +29,13 @@ pub const ROWS: &[Row<ServerHandler>] = &[
         "O(N) for N bytes still to be synced",
         "Stops the server once its clients are answered and its log is synced.",
     ),
-    Row::new("role", 1, ANYTIME.and(Traits::NO_SCRIPT).and(Traits::FAST).and(Traits::ADMIN), Here(role)).docs(
+    Row::new("role", 1, ANYTIME.and(Traits::NO_SCRIPT).and(Traits::FAST).and(Traits::DANGEROUS), Here(role)).docs(
         "server",
         "2.8.12",
         "O(1)",
         "Whether the server is a master, and its replicas.",
     ),
-    Row::new("wait", 3, Traits::NO_SCRIPT, Here(wait)).docs(
+    Row::new("wait", 3, Traits::NO_SCRIPT.and(Traits::CONNECTION), Here(wait)).docs(
         "generic",
         "3.0.0",
         "O(1)",

@@ -110,6 +110,22 @@ fn a_setting_changes_on_all_cores() {
 }
 
 #[test]
+fn a_rewrite_keeps_what_was_set_since() {
+    let mut stage = Stage::new(2);
+    let directory = tempfile::tempdir().expect("a directory for the test");
+    let file = directory.path().join("shardis.conf");
+    std::fs::write(&file, "# ours\nhz 15\n").expect("written");
+    stage.cores[1].config_file = Some(file.clone());
+    let (here, there) = (stage.connect(0), stage.connect(1));
+    stage.run(here, "CONFIG SET hz 20 maxclients 77");
+    assert_eq!(stage.run(there, "CONFIG REWRITE"), "+OK\r\n");
+    let text = std::fs::read_to_string(&file).expect("readable");
+    assert!(text.starts_with("# ours\nhz 20\n") && text.contains("maxclients 77\n"), "{text}");
+    stage.cores[1].config_file = Some(directory.path().join("no").join("such.conf"));
+    assert!(stage.run(there, "CONFIG REWRITE").starts_with("-ERR Rewriting config file: "));
+}
+
+#[test]
 fn cores_agree_on_a_setting_that_two_clients_change_at_once() {
     let mut stage = Stage::new(2);
     let (one, other) = (stage.connect(0), stage.connect(1));
@@ -158,6 +174,16 @@ fn a_refused_hello_changes_nothing() {
     assert!(stage.run(client, "HELLO").starts_with("*14\r\n"));
     assert!(stage.run(client, "HELLO 3").ends_with("$7\r\nmodules\r\n*0\r\n"));
     assert_eq!(stage.run(client, "CLIENT GETNAME"), "_\r\n");
+}
+
+#[test]
+fn a_reply_of_all_cores_keeps_the_protocol_it_was_asked_in() {
+    let mut stage = Stage::new(2);
+    let client = stage.connect(0);
+    let replies = stage.run(client, "INFO cluster\r\nHELLO 3\r\nINFO cluster");
+    let text = "# Cluster\r\ncluster_enabled:0\r\n";
+    assert!(replies.starts_with(&format!("$30\r\n{text}\r\n%7\r\n")), "{replies}");
+    assert!(replies.ends_with(&format!("=34\r\ntxt:{text}\r\n")), "{replies}");
 }
 
 #[test]
@@ -229,7 +255,9 @@ fn time_spent_before_a_reset_is_not_charged_to_the_next_command() {
 fn debug_is_refused_unless_allowed() {
     let mut stage = Stage::new(2);
     let client = stage.connect(0);
-    assert!(stage.run(client, "DEBUG SLEEP 1").starts_with("-ERR DEBUG command not allowed."));
+    for line in ["DEBUG SLEEP 1", "DEBUG DIGEST", "DEBUG OBJECT k", "DEBUG HELP"] {
+        assert!(stage.run(client, line).starts_with("-ERR DEBUG command not allowed."), "{line}");
+    }
     assert!(stage.cores.iter().all(|core| core.sleep.is_none()));
     for core in &mut stage.cores {
         core.settings.set("enable-debug-command", b"local").expect("a setting");

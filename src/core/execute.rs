@@ -54,6 +54,12 @@ impl Core {
             self.refuse_call(connection, Some(number), &error);
             return Flow::Done;
         }
+        if traits.has(Traits::ADMIN)
+            && let Some(error) = crate::commands::debug::refusal(self, connection, command.name())
+        {
+            self.refuse_call(connection, Some(number), &error);
+            return Flow::Done;
+        }
         if traits.has(Traits::WRITE)
             && let Some(error) = self.log.refusal(self.shard)
         {
@@ -379,7 +385,7 @@ impl Core {
             ServerHandler::Here(run) => run,
             ServerHandler::Everywhere { check, .. } => check,
         };
-        let mut call = ServerCall { core: self, connection, args, out: &mut out, name };
+        let mut call = ServerCall { core: self, connection, args, out: &mut out, name, asked_in: None };
         let result = run(&mut call);
         if let Err(error) = &result {
             out.clear();

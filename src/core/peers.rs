@@ -199,7 +199,9 @@ impl Core {
                     gather::rewrite_cursor(&parts[0], rewrite, protocol, &mut out);
                 }
             },
-            Ending::Server { command, args } => self.merge(connection, command, &args, &parts, &mut out),
+            Ending::Server { command, args } => {
+                self.merge(connection, protocol, command, &args, &parts, &mut out);
+            }
             Ending::Assemble(assembly) => {
                 return self.run_assembly(connection, slot, *assembly, &parts, protocol, until, muted);
             }
@@ -225,6 +227,7 @@ impl Core {
     fn merge(
         &mut self,
         connection: ConnectionId,
+        protocol: Protocol,
         command: u16,
         args: &[Vec<u8>],
         parts: &[Vec<u8>],
@@ -234,7 +237,7 @@ impl Core {
         let Run::Server(row) = self.catalog.get(command).run else { unreachable!("only server commands merge") };
         let ServerHandler::Everywhere { merge, .. } = row.handler else { unreachable!("it ran everywhere") };
         let args = Args::new(&bytes, &spans);
-        let mut call = ServerCall { core: self, connection, args, out, name: row.name };
+        let mut call = ServerCall { core: self, connection, args, out, name: row.name, asked_in: Some(protocol) };
         if let Err(error) = merge(&mut call, parts) {
             out.clear();
             Reply::new(out, Protocol::Resp2).error(&error);

@@ -22,6 +22,11 @@ pub fn rewrite(path: &Path, rewrite: impl FnOnce(&[u8]) -> Vec<u8>) -> io::Resul
     written
 }
 
+/// The path as INFO tells it, however the server was told.
+pub fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.into()).display().to_string()
+}
+
 /// A name in the same directory: renaming is atomic only within a file system.
 fn beside(path: &Path) -> PathBuf {
     let mut name = path.file_name().map_or_else(OsString::new, OsString::from);
