@@ -313,7 +313,7 @@ fn a_bad_start_exits_with_1_and_says_why_in_one_line() {
     let fresh = here.join("fresh");
     assert_fails_to_start(free_port(), &fresh, &["--appendfsync", "sometimes"], "appendfsync");
     assert_fails_to_start(free_port(), &fresh, &["--maxclients", "many"], "maxclients");
-    assert_fails_to_start(free_port(), &fresh, &["--shards", "0"], "shards");
+    assert_fails_to_start(free_port(), &fresh, &["--shards", "5000"], "shards");
     assert_fails_to_start(free_port(), &fresh, &["--cores", "9-2"], "cores");
     assert_fails_to_start(free_port(), &fresh, &["--config", "/nonexistent/shardis.conf"], "/nonexistent/shardis.conf");
 

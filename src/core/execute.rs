@@ -16,6 +16,9 @@ use shards::units::{Db, Offset, ShardId};
 
 const NO_AUTH: CommandError = CommandError::new("NOAUTH Authentication required.");
 
+/// One connection's replies in one turn: a pipeline of large values must not keep the core from its other clients.
+const TURN_REPLY_BYTES_MAX: usize = 4 << 20;
+
 /// Bits of a SCAN cursor that say which shard it is at.
 const CURSOR_SHARD_BITS: u32 = 10;
 
@@ -37,6 +40,10 @@ impl Core {
         }
         if session.closing != Closing::Open {
             return Flow::Done;
+        }
+        if session.replies.bytes() > session.turn_start_bytes + TURN_REPLY_BYTES_MAX {
+            // Others get their turn before this client's next large replies.
+            return Flow::Hold;
         }
         match session.reply_mode {
             ReplyMode::SkipNext => session.reply_mode = ReplyMode::Skipping,

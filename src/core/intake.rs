@@ -158,6 +158,7 @@ impl Core {
         if session.closing != Closing::Open {
             return None;
         }
+        session.turn_start_bytes = session.replies.bytes();
         if session.input.is_empty() && !session.held {
             let bytes = Bytes::Received(input.bytes);
             return Some(Source { connection: input.connection, bytes, parsed: 0, state: SourceState::Open });

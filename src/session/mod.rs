@@ -64,6 +64,8 @@ pub struct Session {
     pub gone: bool,
     /// Since when the replies have been over the soft output limit.
     pub over_soft_limit_since_ms: Option<u64>,
+    /// Bytes of replies when the session's turn began: a turn makes a bounded amount more.
+    pub turn_start_bytes: usize,
     /// Already in the core's list of connections with something to send.
     pub dirty: bool,
     /// Has replies that wait a moment for the next ones, to be sent together.
@@ -112,6 +114,7 @@ impl Session {
             held: false,
             gone: false,
             over_soft_limit_since_ms: None,
+            turn_start_bytes: 0,
             dirty: false,
             deferred: false,
             gated: false,
