@@ -60,7 +60,7 @@ pub struct CoreLoop {
     next_accept: Vec<usize>,
     /// The fsync policy that the log was last told.
     policy_seen: FsyncPolicy,
-    spare_calls: Vec<Box<CallBatch>>,
+    spare_calls: Vec<CallBatch>,
     spare_edits: Vec<u8>,
 }
 
@@ -355,7 +355,7 @@ impl CoreLoop {
                 self.core.on_calls(from, &batch);
                 if self.spare_calls.len() < SPARE_BATCHES {
                     batch.clear();
-                    self.spare_calls.push(batch);
+                    self.spare_calls.push(*batch);
                 }
             }
             Message::Replies(batch) => self.core.on_replies(from, &batch),
@@ -367,9 +367,7 @@ impl CoreLoop {
         let own = self.core.shard;
         for peer in (0..self.core.shards).map(ShardId).filter(|peer| *peer != own) {
             let spare = &mut self.spare_calls;
-            if let Some(calls) =
-                self.core.take_calls(peer, || spare.pop().map_or_else(CallBatch::default, |calls| *calls))
-            {
+            if let Some(calls) = self.core.take_calls(peer, || spare.pop().unwrap_or_default()) {
                 self.lanes.send(peer, Message::Calls(Box::new(calls)));
             }
             if let Some(replies) = self.core.take_replies(peer, ReplyBatch::default) {

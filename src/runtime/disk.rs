@@ -242,7 +242,7 @@ impl LogWriter {
             term: 0,
         };
         let len = record_bytes(pending.edits.len(), layout);
-        let mut buffer = self.spare.pop().unwrap_or_else(AlignedBuffer::new);
+        let mut buffer = self.spare.pop().unwrap_or_default();
         encode_into(buffer.bytes_mut(len), &header, &pending.edits, layout);
         let end = Offset(pending.start.0 + pending.edits.len() as u64);
         self.commit.begin(sequence, end, now.steady_ms);
@@ -407,9 +407,6 @@ impl LogWriter {
     }
     pub fn has_pending(&self) -> bool {
         self.pending.is_some()
-    }
-    pub fn segment_bytes_used(&self) -> u64 {
-        self.segment.as_ref().map_or(0, |segment| segment.position)
     }
 }
 

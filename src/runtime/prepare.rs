@@ -40,7 +40,7 @@ struct Order {
 
 enum State {
     Idle,
-    Working(Order),
+    Working,
     Ready(Order, Made),
     Failed(Order, io::Error),
 }
@@ -72,7 +72,7 @@ impl Preparer {
     }
 
     fn start(&mut self, order: Order) {
-        *self.state.borrow_mut() = State::Working(order);
+        *self.state.borrow_mut() = State::Working;
         let path = self.directory.join(segment_file_name(order.id));
         let state = self.state.clone();
         self.background.spawn(
@@ -107,7 +107,7 @@ impl Preparer {
                 drop(made.file);
                 None
             }
-            other @ (State::Idle | State::Working(_) | State::Failed(..)) => {
+            other @ (State::Idle | State::Working | State::Failed(..)) => {
                 *self.state.borrow_mut() = other;
                 None
             }
@@ -116,7 +116,7 @@ impl Preparer {
 
     /// The layout has changed: what is made or being made is of no use.
     pub fn discard(&mut self) {
-        let working = matches!(*self.state.borrow(), State::Working(_));
+        let working = matches!(*self.state.borrow(), State::Working);
         if working {
             self.discarding = true;
         } else {
@@ -130,7 +130,7 @@ impl Preparer {
             State::Failed(order, error) => {
                 Some(format!("making segment {} in {}: {error}", order.id.0, self.directory.display()))
             }
-            State::Idle | State::Working(_) | State::Ready(..) => None,
+            State::Idle | State::Working | State::Ready(..) => None,
         }
     }
 
@@ -138,7 +138,7 @@ impl Preparer {
     pub fn retry(&mut self) {
         let failed = match &*self.state.borrow() {
             State::Failed(order, _) => Some(*order),
-            State::Idle | State::Working(_) | State::Ready(..) => None,
+            State::Idle | State::Working | State::Ready(..) => None,
         };
         if let Some(order) = failed {
             self.start(order);
