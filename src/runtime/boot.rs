@@ -269,10 +269,11 @@ impl Fleet {
         }
         all.iter().filter_map(|shard| shard.cut.as_ref()).for_each(|cut| tracing::warn!("{cut}"));
         let edits: u64 = all.iter().map(|shard| shard.edits).sum();
+        let mib = all.iter().map(|shard| shard.bytes).sum::<u64>() >> 20;
         if edits > 0 {
             let seconds = started.elapsed().as_secs_f64();
             tracing::info!(
-                "Log read: {edits} edits in {seconds:.2} s ({:.0} per second)",
+                "Log read: {edits} edits, {mib} MiB in {seconds:.2} s ({:.0} per second)",
                 edits as f64 / seconds.max(1e-9)
             );
         }

@@ -423,7 +423,7 @@ impl CoreLoop {
     fn serve_output(&mut self, connection: ConnectionId) {
         let index = connection.index;
         let ticks = self.core.ticks();
-        let Some(session) = self.core.session_mut(connection) else { return };
+        let Some(session) = self.core.session_mut(connection).filter(|session| !session.deferred) else { return };
         match session.closing {
             Closing::Now => self.sockets.shut(index),
             Closing::Open | Closing::AfterReplies => {
