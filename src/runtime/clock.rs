@@ -21,6 +21,20 @@ pub fn sleep(time: std::time::Duration) {
     std::thread::sleep(time);
 }
 
+/// Tries again for as long as a predecessor that was just killed may still hold what `attempt` needs: the kernel takes a moment
+/// to give back the files of a process, and io_uring's a moment longer. `Ok(None)` means held.
+pub fn patiently<T, E>(mut attempt: impl FnMut() -> Result<Option<T>, E>) -> Result<Option<T>, E> {
+    const TRIES: u32 = 40;
+    const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+    for _ in 1..TRIES {
+        if let Some(got) = attempt()? {
+            return Ok(Some(got));
+        }
+        std::thread::sleep(PAUSE);
+    }
+    attempt()
+}
+
 #[allow(clippy::disallowed_methods)] // this is the clock that everybody else is given
 pub fn monotonic() -> Instant {
     Instant::now()

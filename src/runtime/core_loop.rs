@@ -82,7 +82,6 @@ enum Phase {
     },
 }
 
-const TICK_MS: u64 = 100;
 /// While background work is under way, the executor gets a pass at least this often.
 const EXECUTOR_PASS_NS: u64 = 500_000;
 const SPARE_BATCHES: usize = 64;
@@ -447,7 +446,6 @@ impl CoreLoop {
     // ---- time ----------------------------------------------------------------------------------------------
 
     fn tick(&mut self) {
-        self.next_tick_ms = self.core.now.steady_ms + TICK_MS;
         let mut found = Vec::new();
         self.core.stats.backstop_found_work += self.lanes.receive_all(|from, message| found.push((from, message)));
         found.into_iter().for_each(|(from, message)| self.on_message(from, message));
@@ -458,7 +456,7 @@ impl CoreLoop {
             log.retry();
             self.core.log.blocked = log.obstacle();
         }
-        self.core.tick();
+        self.next_tick_ms = self.core.now.steady_ms + self.core.tick();
         if self.core.shutdown_requested && !self.shutdown.requested.swap(true, Ordering::SeqCst) {
             self.lanes.doorbells().iter().for_each(|bell| bell.ring());
         }

@@ -3,6 +3,7 @@
 //! `LOCK` (held while a server runs), `MANIFEST` (format, epoch, number of shards), `epoch-E/shard-K/*.wal`.
 //! A change of the number of shards writes a whole new epoch, syncs it, and only then renames a new manifest into place.
 
+use super::clock;
 use super::prepare::sync_directory;
 use shards::units::ShardId;
 use std::fs::{File, OpenOptions};
@@ -35,7 +36,8 @@ impl DataDirectory {
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
         let lock = lock.map_err(|error| format!("--dir {shown}: can't write to the directory: {error}"))?;
         // SAFETY: the descriptor is open; the call touches no memory of ours.
-        if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+        let take = || unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0;
+        if clock::patiently(|| Ok::<_, String>(take().then_some(())))?.is_none() {
             return Err(format!("--dir {shown} is in use by another server; give this one a directory of its own"));
         }
         let manifest = Self::read_manifest(path)?;

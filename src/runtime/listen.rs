@@ -1,5 +1,6 @@
 //! Listening sockets.
 
+use super::clock;
 use crate::config::BindAddress;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
@@ -11,8 +12,18 @@ pub fn listen(bind: &[BindAddress], port: u16, backlog: i32) -> Result<Vec<Owned
     let mut sockets = Vec::new();
     for BindAddress { ip, optional, .. } in bind {
         let (ip, name) = (*ip, ip.to_string());
-        match open(SocketAddr::new(ip, port), backlog) {
-            Ok(socket) => sockets.push(socket),
+        let address = SocketAddr::new(ip, port);
+        let opened = clock::patiently(|| match open(address, backlog) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
+            other => other.map(Some),
+        });
+        match opened {
+            Ok(Some(socket)) => sockets.push(socket),
+            Ok(None) => {
+                return Err(format!(
+                    "{name}:{port} is in use by another process; choose another --port or stop that one"
+                ));
+            }
             Err(error) if *optional && error.kind() == io::ErrorKind::AddrNotAvailable => {}
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 return Err(format!(
