@@ -1,12 +1,9 @@
 //! The binary: reads its settings, then runs until told to stop.
 
 use shardis::cli::{self, Launch};
-use shardis::config::{Config, LogFormat, LogLevel};
-use std::fs::OpenOptions;
-use std::io::IsTerminal;
+use shardis::config::Config;
+use shardis::runtime::operational_log;
 use std::process::ExitCode;
-use std::sync::Mutex;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -25,7 +22,7 @@ fn main() -> ExitCode {
         }
     };
     let config = start.settings.config();
-    if let Err(error) = log_to(&config).and_then(|()| write_pid(&config)) {
+    if let Err(error) = operational_log::start(&config).and_then(|()| write_pid(&config)) {
         eprintln!("shardis: {error}");
         return ExitCode::FAILURE;
     }
@@ -42,30 +39,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Where the operational log goes: standard error, or the file that `logfile` names.
-fn log_to(config: &Config) -> Result<(), String> {
-    let level = match config.loglevel {
-        LogLevel::Debug => tracing::Level::DEBUG,
-        LogLevel::Verbose | LogLevel::Notice => tracing::Level::INFO,
-        LogLevel::Warning => tracing::Level::WARN,
-    };
-    let lines = tracing_subscriber::fmt().with_max_level(level).with_target(false);
-    let writer = if config.logfile.as_os_str().is_empty() {
-        BoxMakeWriter::new(std::io::stderr)
-    } else {
-        let open = OpenOptions::new().create(true).append(true).open(&config.logfile);
-        let file = open.map_err(|error| format!("--logfile {}: {error}", config.logfile.display()))?;
-        BoxMakeWriter::new(Mutex::new(file))
-    };
-    let to_terminal = config.logfile.as_os_str().is_empty() && std::io::stderr().is_terminal();
-    let lines = lines.with_ansi(to_terminal).with_writer(writer);
-    match config.log_format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().init(),
-    }
-    Ok(())
 }
 
 /// The process id in the file that `pidfile` names, if it names one.

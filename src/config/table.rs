@@ -155,7 +155,7 @@ pub const SETTINGS: &[Setting] = &[
     used("timeout", COUNT, "0", Live, "Seconds after which an idle client is disconnected; 0 for never."),
     used("tcp-keepalive", COUNT, "300", Live, "Seconds between TCP keepalive probes; 0 for none."),
     used("tcp-backlog", integer(1, I32_MAX), "511", Start, "Length of the queue of connections not yet accepted; the kernel caps it at net.core.somaxconn."),
-    used("proto-max-bulk-len", Memory { min: MB, max: GB }, "512mb", Live, "The longest argument, and the longest string a command may build."),
+    used("proto-max-bulk-len", Memory { min: MB, max: 512 * MB }, "512mb", Live, "The longest argument, and the longest string a command may build."),
     used("client-query-buffer-limit", Memory { min: MB, max: 4 * GB - 1 }, "1gb", Live, "The longest request; a client that sends more is disconnected."),
     used("client-output-buffer-limit", OutputLimits, "normal 1gb 0 0 replica 256mb 64mb 60 pubsub 32mb 8mb 60", Live, "Unread replies at which a client is disconnected, per class: at once (hard), or (soft) after so many seconds; 0 for no limit. Unlike Redis, normal clients have one."),
 
@@ -164,18 +164,17 @@ pub const SETTINGS: &[Setting] = &[
     used("appendonly", YesNo, "yes", Unchanged, "Keep a log, so that data survives a restart; `no` means that nothing is written."),
     used("appendfsync", OneOf(&["everysec", "always", "no"]), "everysec", Live, "When the log is synced: once a second, before every reply to a write, or when the kernel likes."),
     used("wal-segment-size", Memory { min: MB, max: GB }, "64mb", Start, "Size of one file of the log."),
-    used("wal-preallocate", YesNo, "yes", Start, "Allocate a segment of the log before it is written."),
     used("databases", integer(1, 65535), "16", Start, "Number of logical databases (SELECT)."),
 
     // Cores.
-    used("shards", integer(0, 4096), "0", Start, "Number of shards; 0 for as many as the data directory has, or one per core when it is new."),
+    used("shards", integer(0, 1024), "0", Start, "Number of shards; 0 for as many as the data directory has, or one per core when it is new."),
     used("cores", Cores, "", Start, "CPUs to run on, as `0,2-5`; empty for all that the process may use."),
     used("spin-us", integer(0, 1_000_000), "50", Live, "Microseconds an idle core looks for work before it sleeps."),
     used("hz", Clamped { min: 1, max: 500 }, "10", Live, "Rounds of background work per second."),
-    used("active-expire-effort", integer(1, 10), "1", Live, "How hard expired keys are searched for."),
+    stored("active-expire-effort", integer(1, 10), "1", "How hard expired keys are searched for."),
 
     // Memory.
-    used("maxmemory", ANY_MEMORY, "0", Live, "Memory the data may take; 0 for no limit."),
+    stored("maxmemory", ANY_MEMORY, "0", "Memory the data may take; 0 for no limit."),
     used("maxmemory-policy", OneOf(POLICIES), "noeviction", Live, "What is evicted at maxmemory."),
 
     // Watching the server.
@@ -184,17 +183,17 @@ pub const SETTINGS: &[Setting] = &[
     used("log-format", OneOf(&["text", "json"]), "text", Start, "Lines for people or for collectors."),
     used("latency-tracking", YesNo, "yes", Live, "Keep a latency histogram per command."),
     used("latency-tracking-info-percentiles", Percentiles, "50 99 99.9", Live, "Percentiles that INFO latencystats reports."),
-    used("slowlog-log-slower-than", integer(-1, i64::MAX), "10000", Live, "Microseconds from which a command enters the slow log; -1 for never."),
-    used("slowlog-max-len", integer(0, i64::MAX), "128", Live, "Entries the slow log keeps."),
-    used("latency-monitor-threshold", integer(0, i64::MAX), "0", Live, "Milliseconds from which LATENCY records an event; 0 for never."),
-    used("notify-keyspace-events", Events, "", Live, "Classes of keyspace notifications to publish."),
+    stored("slowlog-log-slower-than", integer(-1, i64::MAX), "10000", "Microseconds from which a command enters the slow log; -1 for never."),
+    stored("slowlog-max-len", integer(0, i64::MAX), "128", "Entries the slow log keeps."),
+    stored("latency-monitor-threshold", integer(0, i64::MAX), "0", "Milliseconds from which LATENCY records an event; 0 for never."),
+    stored("notify-keyspace-events", Events, "", "Classes of keyspace notifications to publish."),
 
     // Running.
     used("shutdown-timeout", COUNT, "10", Live, "Seconds to wait at shutdown for replies and replicas."),
     used("supervised", OneOf(&["no", "upstart", "systemd", "auto"]), "no", Start, "Tell the service supervisor when the server is ready."),
     used("pidfile", Text, "", Start, "File to write the process id to; empty for none."),
     used("enable-debug-command", OneOf(LOCAL), "no", Start, "Who may use DEBUG."),
-    used("replica-read-only", YesNo, "yes", Live, "Whether a replica refuses writes of clients."),
+    stored("replica-read-only", YesNo, "yes", "Whether a replica refuses writes of clients."),
     only("daemonize", "no", "shardis stays in the foreground: use a service supervisor", "The server never detaches itself."),
 
     // Names of Redis that have no effect here.

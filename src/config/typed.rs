@@ -66,7 +66,6 @@ pub struct Config {
     pub appendonly: bool,
     pub appendfsync: Appendfsync,
     pub wal_segment_bytes: u64,
-    pub wal_preallocate: bool,
     pub databases: u16,
     /// 0 for what the data directory has, or one per core.
     pub shards: usize,
@@ -126,7 +125,6 @@ impl Config {
             appendonly: s.yes("appendonly"),
             appendfsync: appendfsync(s.word("appendfsync")),
             wal_segment_bytes: s.bytes("wal-segment-size"),
-            wal_preallocate: s.yes("wal-preallocate"),
             databases: s.integer("databases") as u16,
             shards: s.integer("shards") as usize,
             cores: s.cores(),

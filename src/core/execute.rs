@@ -56,19 +56,13 @@ impl Core {
         };
         let authenticated = session.authenticated;
         let command = self.catalog.get(number);
-        let (run, traits) = (command.run, command.traits());
+        let run = command.run;
         if let Err(error) = admit(command, authenticated, args) {
             self.refuse_call(connection, Some(number), &error);
             return Flow::Done;
         }
-        if traits.has(Traits::ADMIN)
+        if command.traits().has(Traits::ADMIN)
             && let Some(error) = crate::commands::debug::refusal(self, connection, command.name())
-        {
-            self.refuse_call(connection, Some(number), &error);
-            return Flow::Done;
-        }
-        if traits.has(Traits::WRITE)
-            && let Some(error) = self.log.refusal(self.shard)
         {
             self.refuse_call(connection, Some(number), &error);
             return Flow::Done;
@@ -202,6 +196,13 @@ impl Core {
         out: &mut Vec<u8>,
     ) -> Offset {
         let start = out.len();
+        if row.traits.has(Traits::WRITE)
+            && let Some(error) = self.log.refusal(self.shard)
+        {
+            Reply::new(out, caller.protocol).error(&error);
+            self.latency.rejected(Some(number), &error);
+            return Offset(0);
+        }
         let edited = self.owner.execute(row, args, caller, out);
         let failed = out.get(start) == Some(&b'-');
         self.latency.executed(number, self.ticks, failed.then(|| &out[start..]));

@@ -13,7 +13,6 @@ use crate::router::gather::{self, Ending, Gathering};
 use shards::call::Args;
 use shards::owner::Caller;
 use shards::reply::{Protocol, Reply};
-use shards::row::Traits;
 use shards::units::{Db, Offset, ShardId};
 
 /// Calls to one peer whose replies are not back; a session that needs more waits for a turn.
@@ -120,12 +119,6 @@ impl Core {
                 let Run::Shard(row) = self.catalog.get(number).run else {
                     unreachable!("only shard commands are called as such")
                 };
-                if row.traits.has(Traits::WRITE)
-                    && let Some(error) = self.log.refusal(self.shard)
-                {
-                    Reply::new(out, call.protocol).error(&error);
-                    return Offset(0);
-                }
                 let caller = Caller { db: call.db, now: self.now, protocol: call.protocol };
                 self.run_part(number, row, args, caller, out)
             }

@@ -6,6 +6,7 @@ use crate::session::Closing;
 use shards::call::Args;
 use shards::error::CommandError;
 use shards::owner::Owner;
+use shards::reply::{Protocol, Reply};
 use shards::row::{Handler, Route, Row, Traits};
 use shards::units::{Db, Now, Offset, ShardId};
 use shards::unsettled::Unsettled;
@@ -162,6 +163,31 @@ impl Core {
             while outbox.waiting.front().is_some_and(|(until, _)| *until <= released) {
                 let (_, batch) = outbox.waiting.pop_front().expect("just looked at");
                 outbox.ready.append(&batch);
+            }
+        }
+    }
+
+    /// The log has failed for good. What waits for it will never be durable: peers' callers get an error, and own clients,
+    /// whose replies stand in the order of their requests, are disconnected: the outcome of their last writes is unknown.
+    pub fn fail_log(&mut self, why: &str) {
+        if self.log.failed.is_some() {
+            return;
+        }
+        self.log.failed = Some(why.to_string());
+        let refusal = self.log.refusal(self.shard).expect("a failed log refuses");
+        for connection in std::mem::take(&mut self.gated) {
+            if let Some(session) = self.session_mut(connection) {
+                session.gated = false;
+            }
+            self.close(connection, Closing::Now);
+        }
+        for outbox in &mut self.replies {
+            for (_, batch) in outbox.waiting.drain(..) {
+                for (ticket, _) in batch.iter() {
+                    let start = outbox.ready.buffer().len();
+                    Reply::new(outbox.ready.buffer(), Protocol::Resp2).error(&refusal);
+                    outbox.ready.close(ticket, start);
+                }
             }
         }
     }

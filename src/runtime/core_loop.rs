@@ -9,8 +9,9 @@ use super::lanes::{Lanes, Message};
 use super::ring::{Completion, Ring};
 use super::sockets::{self, Sockets};
 use super::token::{self, Operation, token};
-use super::{Background, clock};
+use super::{Background, clock, operational_log};
 use crate::admin::latency::Stage;
+use crate::config::LogLevel;
 use crate::core::{Core, Input};
 use crate::router::batch::{CallBatch, ConnectionId, ReplyBatch};
 use crate::session::{Closing, Peer};
@@ -60,6 +61,7 @@ pub struct CoreLoop {
     next_accept: Vec<usize>,
     /// The fsync policy that the log was last told.
     policy_seen: FsyncPolicy,
+    level_seen: LogLevel,
     spare_calls: Vec<CallBatch>,
     spare_edits: Vec<u8>,
 }
@@ -107,6 +109,7 @@ impl CoreLoop {
         let Parts { core, ring, lanes, log, clock, listeners, shutdown, background, wake, crowded } = parts;
         CoreLoop {
             policy_seen: core.config.appendfsync.policy(),
+            level_seen: core.config.loglevel,
             next_accept: Vec::new(),
             core,
             ring,
@@ -399,7 +402,9 @@ impl CoreLoop {
         }
         log.sync(now, matches!(self.phase, Phase::Settling { .. }), &mut self.ring);
         let released = log.commit.released(now.steady_ms);
-        self.core.log.failed.clone_from(&log.failure);
+        if let Some(why) = &log.failure {
+            self.core.fail_log(why);
+        }
         self.core.stats.wal_records = log.records;
         self.core.stats.wal_bytes = log.bytes;
         self.core.stats.wal_syncs = log.syncs;
@@ -449,6 +454,10 @@ impl CoreLoop {
         let mut found = Vec::new();
         self.core.stats.backstop_found_work += self.lanes.receive_all(|from, message| found.push((from, message)));
         found.into_iter().for_each(|(from, message)| self.on_message(from, message));
+        if self.level_seen != self.core.config.loglevel {
+            self.level_seen = self.core.config.loglevel;
+            operational_log::set_level(self.level_seen);
+        }
         for listener in std::mem::take(&mut self.next_accept) {
             self.arm_accept(listener);
         }

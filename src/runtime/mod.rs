@@ -10,6 +10,7 @@ mod data_directory;
 mod disk;
 mod lanes;
 mod listen;
+pub mod operational_log;
 mod prepare;
 pub mod process;
 mod recovery;
