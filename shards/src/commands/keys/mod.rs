@@ -208,7 +208,7 @@ fn del(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn exists(call: &mut Call<'_>) -> CommandResult {
-    let there = |key: &&[u8]| call.keyspace.peek(call.db, key, call.now).is_some();
+    let there = |key: &&[u8]| call.keyspace.look(call.db, key, call.now).is_some();
     let count = call.args.from(1).iter().filter(there).count();
     call.reply.integer(count as i64);
     Ok(())
@@ -223,7 +223,7 @@ fn touch(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn type_of(call: &mut Call<'_>) -> CommandResult {
-    let entry = call.keyspace.peek(call.db, &call.args[1], call.now);
+    let entry = call.keyspace.look(call.db, &call.args[1], call.now);
     call.reply.simple(entry.map_or("none", |entry| entry.type_name()));
     Ok(())
 }
