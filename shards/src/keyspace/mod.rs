@@ -11,6 +11,7 @@ mod entry;
 #[cfg(test)]
 mod naive;
 mod packed;
+mod replay;
 mod segment;
 mod store;
 mod table;
@@ -309,14 +310,6 @@ impl<S: Store> Keyspace<S> {
         let used = self.adopt(bytes);
         self.log.set_enabled(logging);
         used
-    }
-    /// Applies all edits in `bytes`, one record's, without logging them.
-    pub fn replay_all(&mut self, mut bytes: &[u8]) -> Result<(), EditError> {
-        while !bytes.is_empty() {
-            let used = self.replay(bytes)?;
-            bytes = &bytes[used..];
-        }
-        Ok(())
     }
     /// As `replay`, and logs it (the edits that a scratch keyspace made, on their way home).
     pub fn adopt(&mut self, bytes: &[u8]) -> Result<usize, EditError> {
