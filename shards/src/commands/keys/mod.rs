@@ -128,7 +128,7 @@ pub const ROWS: &[Row] = &[
     row("renamenx", 3, WRITE_FAST, relocate::renamenx)
         .keys(Keys::Two { first: (1, KeyUse::ReadWrite), rest: (2, 2, KeyUse::Overwrite) })
         .docs("generic", "1.0.0", "O(1)", "Gives a key another name unless that is taken."),
-    row("copy", -3, WRITE.and(Traits::DENY_OOM), relocate::copy)
+    row("copy", -3, WRITE.and(Traits::DENY_OOM).and(Traits::OTHER_DATABASES), relocate::copy)
         .keys(Keys::Two { first: (1, KeyUse::Read), rest: (2, 2, KeyUse::Overwrite) })
         .docs(
             "generic",
@@ -136,7 +136,7 @@ pub const ROWS: &[Row] = &[
             "O(1) for strings, O(N) for collections of N elements",
             "Copies a value to another key, or to another database.",
         ),
-    row("move", 3, WRITE_FAST, relocate::move_).key(KeyUse::ReadWrite).docs(
+    row("move", 3, WRITE_FAST.and(Traits::OTHER_DATABASES), relocate::move_).key(KeyUse::ReadWrite).docs(
         "generic",
         "1.0.0",
         "O(1)",
