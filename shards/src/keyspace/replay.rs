@@ -57,6 +57,9 @@ impl<S: Store> Keyspace<S> {
             if let [Some((db, _)), _] = edit.keys() {
                 self.store.prefetch_entry(db, *hash);
             }
+            if let Edit::Put { db, deadline: Some(deadline), .. } = *edit {
+                self.store.prefetch_deadline(db, *hash, deadline);
+            }
         }
         for &(edit, hash) in group {
             match edit {
