@@ -2,7 +2,7 @@
 //! `cargo run --release -p shards --example table_load -- [keys, millions as 1e6 allowed] [ttl]`.
 //! Times are of the processor, per operation. Keys and values have 16 bytes. Memory is the growth of the resident set, with the system's allocator.
 
-use shards::keyspace::{Keyspace, NewDeadline};
+use shards::keyspace::{Edit, Keyspace, NewDeadline, StringRef};
 use shards::random::Random;
 use shards::units::{Db, Deadline, Now};
 use std::time::Instant;
@@ -69,6 +69,8 @@ fn main() {
         }
     }
     println!("reclaim after flush: {:?}, longest step {longest} us", start.elapsed());
+    drop(keyspace);
+    replay(keys, ttl);
 }
 
 /// Sixteen bytes that look random but are distinct.
@@ -84,10 +86,38 @@ fn key(number: u64) -> [u8; 16] {
 }
 
 fn put(keyspace: &mut Keyspace, number: u64, value: &[u8; 16], ttl: bool) {
-    // Deadlines within an hour, in no order.
-    let ttl_ms = 1 + number.wrapping_mul(0x2545_f491_4f6c_dd1d) % 3_600_000;
-    let deadline = if ttl { NewDeadline::At(Deadline::after(NOW, ttl_ms)) } else { NewDeadline::None };
+    let deadline = deadline(number, ttl).map_or(NewDeadline::None, NewDeadline::At);
     keyspace.put(DB, &key(number), value, deadline);
+}
+
+/// Within an hour, in no order.
+fn deadline(number: u64, ttl: bool) -> Option<Deadline> {
+    let ttl_ms = 1 + number.wrapping_mul(0x2545_f491_4f6c_dd1d) % 3_600_000;
+    ttl.then(|| Deadline::after(NOW, ttl_ms))
+}
+
+/// Loads a keyspace as a start does, from the edits of a log.
+fn replay(keys: u64, ttl: bool) {
+    const EDITS_PER_RECORD: u64 = 1000;
+    const RECORDS_AT_ONCE: u64 = 100;
+    let mut keyspace = Keyspace::new(16, 43);
+    let (mut records, mut spent) = (vec![Vec::new(); RECORDS_AT_ONCE as usize], 0);
+    for first in (0..keys).step_by((EDITS_PER_RECORD * RECORDS_AT_ONCE) as usize) {
+        for (index, record) in records.iter_mut().enumerate() {
+            let first = first + index as u64 * EDITS_PER_RECORD;
+            record.clear();
+            for number in first..keys.min(first + EDITS_PER_RECORD) {
+                let deadline = deadline(number, ttl);
+                let value = StringRef::Bytes(b"0123456789abcdef");
+                Edit::Put { db: DB, key: &key(number), value, deadline }.encode(record);
+            }
+        }
+        let start = cpu_ns();
+        records.iter().for_each(|record| keyspace.replay_all(record).expect("edits just made"));
+        spent += cpu_ns() - start;
+    }
+    assert_eq!(keyspace.len(DB) as u64, keys);
+    println!("replay: {:.0} ns", spent as f64 / keys as f64);
 }
 
 fn measure(what: &str, operations: u64, mut operation: impl FnMut(u64)) {

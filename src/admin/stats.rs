@@ -41,8 +41,6 @@ counters! {
     net_input_bytes,
     net_output_bytes,
     expired_keys,
-    keyspace_hits,
-    keyspace_misses,
     protocol_errors,
     query_buffer_limit_disconnections,
     output_buffer_limit_disconnections,

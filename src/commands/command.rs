@@ -69,7 +69,7 @@ fn info(call: &mut ServerCall<'_>) -> CommandResult {
     for name in names.iter() {
         match named(catalog, name) {
             Some(command) => describe(catalog, command, &mut reply),
-            None => reply.null_array(),
+            None => reply.null(),
         }
     }
     Ok(())

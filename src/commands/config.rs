@@ -94,6 +94,7 @@ fn decode_stamp(bytes: &[u8]) -> (u64, ShardId) {
 
 fn resetstat(core: &mut Core, _args: Args<'_>, _out: &mut Vec<u8>) {
     core.stats.reset();
+    core.owner.keyspace.reset_lookups();
     core.latency.reset();
 }
 

@@ -69,7 +69,7 @@ fn setbit(call: &mut Call<'_>) -> CommandResult {
     let bit = parse_integer(call.args.at(3)).filter(|bit| matches!(bit, 0 | 1)).ok_or(BAD_BIT)? as u8;
     let at = (offset >> 3) as usize;
     let shift = 7 - (offset & 7);
-    let (byte, unchanged) = match call.keyspace.get(call.db, key, call.now) {
+    let (byte, unchanged) = match call.keyspace.get_to_write(call.db, key, call.now) {
         None => {
             remove_expired(call, key);
             (0, false)
@@ -302,7 +302,7 @@ fn bitop(call: &mut Call<'_>) -> CommandResult {
     if result.is_empty() {
         call.keyspace.remove(call.db, destination);
     } else {
-        call.keyspace.put(call.db, destination, &result, NewDeadline::None);
+        call.keyspace.put_raw(call.db, destination, &result, NewDeadline::None);
     }
     call.reply.integer(result.len() as i64);
     Ok(())

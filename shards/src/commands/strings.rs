@@ -83,6 +83,11 @@ fn string_at<'c>(call: &'c Call<'_>, index: usize) -> Result<Option<StringRef<'c
     call.keyspace.get(call.db, call.args.at(index), call.now).map(|entry| entry.string()).transpose()
 }
 
+/// As `string_at`, for a write that builds on it.
+fn string_to_change<'c>(call: &'c Call<'_>) -> Result<Option<StringRef<'c>>, CommandError> {
+    call.keyspace.get_to_write(call.db, call.args.at(1), call.now).map(|entry| entry.string()).transpose()
+}
+
 /// A value as a bulk string, without a copy of it in between.
 fn write_string(reply: &mut Reply<'_>, value: StringRef<'_>) {
     match value {
@@ -169,13 +174,18 @@ fn strlen(call: &mut Call<'_>) -> CommandResult {
 
 fn append(call: &mut Call<'_>) -> CommandResult {
     let (key, tail) = (call.args.at(1), call.args.at(2));
-    let Some(len) = string_at(call, 1)?.map(|value| value.len()) else {
+    let Some(value) = string_to_change(call)? else {
         call.keyspace.put(call.db, key, tail, NewDeadline::None);
         call.reply.integer(tail.len() as i64);
         return Ok(());
     };
+    let (len, is_raw) = (value.len(), matches!(value, StringRef::Raw(_)));
     require_length(call, len as u64, tail.len())?;
-    call.keyspace.splice(call.db, key, len, tail);
+    if !tail.is_empty() {
+        call.keyspace.splice(call.db, key, len, tail);
+    } else if !is_raw {
+        make_raw(call);
+    }
     call.reply.integer((len + tail.len()) as i64);
     Ok(())
 }
@@ -184,7 +194,7 @@ fn setrange(call: &mut Call<'_>) -> CommandResult {
     const BAD_OFFSET: CommandError = CommandError::new("ERR offset is out of range");
     let (key, part) = (call.args.at(1), call.args.at(3));
     let offset = u64::try_from(integer(call.args.at(2))?).map_err(|_| BAD_OFFSET)?;
-    let len = string_at(call, 1)?.map(|value| value.len());
+    let len = string_to_change(call)?.map(|value| value.len());
     if part.is_empty() {
         call.reply.integer(len.unwrap_or(0) as i64);
         return Ok(());
@@ -203,6 +213,16 @@ fn setrange(call: &mut Call<'_>) -> CommandResult {
 /// Before a splice into a key that isn't live: an expired value must not shine through.
 pub(super) fn remove_expired(call: &mut Call<'_>, key: &[u8]) {
     call.keyspace.remove(call.db, key);
+}
+
+/// Keeps the live string at argument 1 as plain bytes, as Redis does before a write in place, even one that then
+/// changes nothing: OBJECT ENCODING shows it.
+pub(super) fn make_raw(call: &mut Call<'_>) {
+    let key = call.args.at(1);
+    let entry = call.keyspace.peek(call.db, key, call.now);
+    let value = entry.and_then(|entry| entry.string().ok()).expect("the caller saw a string there").to_bytes();
+    let text = value.into_owned();
+    call.keyspace.put_raw(call.db, key, &text, NewDeadline::Keep);
 }
 
 fn require_length(call: &Call<'_>, offset: u64, part: usize) -> CommandResult {
@@ -261,7 +281,7 @@ fn decrby(call: &mut Call<'_>) -> CommandResult {
 
 fn add(call: &mut Call<'_>, increment: i64) -> CommandResult {
     let key = call.args.at(1);
-    let (value, deadline) = match string_at(call, 1)? {
+    let (value, deadline) = match string_to_change(call)? {
         Some(value) => (value.as_integer().ok_or(NOT_AN_INTEGER)?, NewDeadline::Keep),
         None => (0, NewDeadline::None),
     };
@@ -273,7 +293,7 @@ fn add(call: &mut Call<'_>, increment: i64) -> CommandResult {
 
 fn incrbyfloat(call: &mut Call<'_>) -> CommandResult {
     const NOT_FINITE: CommandError = CommandError::new("ERR increment would produce NaN or Infinity");
-    let (value, deadline) = match string_at(call, 1)? {
+    let (value, deadline) = match string_to_change(call)? {
         Some(StringRef::Integer(value)) => (Extended::from_integer(value), NewDeadline::Keep),
         Some(StringRef::Bytes(text) | StringRef::Raw(text)) => {
             (Extended::parse(text).ok_or(NOT_A_FLOAT)?, NewDeadline::Keep)
@@ -282,7 +302,7 @@ fn incrbyfloat(call: &mut Call<'_>) -> CommandResult {
     };
     let increment = Extended::parse(call.args.at(2)).ok_or(NOT_A_FLOAT)?;
     let text = value.checked_add(increment).ok_or(NOT_FINITE)?.to_string();
-    call.keyspace.put(call.db, call.args.at(1), text.as_bytes(), deadline);
+    call.keyspace.put_text(call.db, call.args.at(1), text.as_bytes(), deadline);
     call.reply.bulk(text.as_bytes());
     Ok(())
 }
@@ -414,5 +434,63 @@ mod tests {
         assert_eq!(shard.encoding("k"), "int");
         shard.run("SETRANGE new 0 12");
         assert_eq!(shard.encoding("new"), "raw");
+        for command in ["APPEND k ''", "BITFIELD k SET u1 0 0", "SETBIT k 2 1", "BITOP OR k k"] {
+            shard.run("SET k 1");
+            shard.run(command);
+            assert_eq!((shard.encoding("k"), shard.run("GET k").as_str()), ("raw", "$1\r\n1\r\n"), "{command}");
+            assert!(shard.edits(command) <= 1, "{command}");
+        }
+        shard.run("APPEND empty ''");
+        assert_eq!((shard.encoding("empty"), shard.run("EXISTS empty").as_str()), ("embstr", ":1\r\n"));
+    }
+
+    #[test]
+    fn a_sum_of_floats_is_text_even_when_whole() {
+        let mut shard = Shard::new();
+        shard.run("SET k 1");
+        shard.run("INCRBYFLOAT k 2");
+        assert_eq!((shard.encoding("k"), shard.run("GET k").as_str()), ("embstr", "$1\r\n3\r\n"));
+        assert_eq!(shard.run("INCR k"), ":4\r\n");
+        assert_eq!(shard.encoding("k"), "int");
+    }
+
+    #[test]
+    fn reads_count_as_hits_and_misses_and_writes_do_not() {
+        let mut shard = Shard::new();
+        shard.run("MSET k 1 l 2");
+        for (command, hits, misses) in [
+            ("GET k", 1, 0),
+            ("GET nokey", 0, 1),
+            ("MGET k l nokey k", 3, 1),
+            ("EXISTS k nokey", 1, 1),
+            ("TTL k", 1, 0),
+            ("TYPE nokey", 0, 1),
+            ("STRLEN k", 1, 0),
+            ("LCS k l", 2, 0),
+            ("BITFIELD k GET u1 0 GET u1 1", 1, 0),
+            ("BITFIELD k SET u1 0 0 GET u1 1", 0, 0),
+            ("BITFIELD_RO nokey GET u1 0 GET u1 1", 0, 1),
+            ("BITOP AND to k nokey", 1, 1),
+            ("GETSET k 1", 1, 0),
+            ("GETEX k", 1, 0),
+            ("SET k 1 GET", 1, 0),
+            ("SET k 1 XX", 0, 0),
+            ("SETNX k 1", 0, 0),
+            ("INCR k", 0, 0),
+            ("INCRBYFLOAT k 1", 0, 0),
+            ("APPEND k 1", 0, 0),
+            ("SETRANGE k 0 1", 0, 0),
+            ("SETBIT k 0 0", 0, 0),
+            ("GETBIT k 0", 1, 0),
+            ("EXPIRE k 100", 0, 0),
+            ("PERSIST k", 0, 0),
+            ("COPY k copied", 1, 0),
+            ("RENAME copied renamed", 0, 0),
+            ("OBJECT ENCODING k", 1, 0),
+            ("DEL k", 0, 0),
+        ] {
+            let found = shard.lookups(command);
+            assert_eq!((found.hits, found.misses), (hits, misses), "{command}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! pairs under an ordered map from a lower bound to the chunk, which costs about 24 bytes per key in random order and
 //! 17 when deadlines come in order (a std `BTreeMap` alone: 30 to 38). Equal pairs (two keys of one hash) may be several.
 
+use super::table::prefetch;
 use crate::units::{Deadline, DeadlineKind, Now};
 use std::collections::BTreeMap;
 
@@ -29,6 +30,16 @@ impl Deadlines {
     }
     pub(super) fn insert(&mut self, deadline: Deadline, hash: u64) {
         self.queue(deadline).insert((deadline.ms(), hash));
+    }
+    /// Starts loading what an insertion of this pair reads and moves.
+    pub(super) fn prefetch(&self, deadline: Deadline, hash: u64) {
+        let queue = match deadline.kind() {
+            DeadlineKind::Relative => &self.relative,
+            DeadlineKind::Absolute => &self.absolute,
+        };
+        if let Some((_, chunk)) = queue.chunks.range(..=(deadline.ms(), hash)).next_back() {
+            prefetch_chunk(chunk);
+        }
     }
     pub(super) fn remove(&mut self, deadline: Deadline, hash: u64) {
         let there = self.queue(deadline).remove((deadline.ms(), hash));
@@ -101,6 +112,7 @@ impl Queue {
         let Some((&bound, chunk)) = self.chunks.range_mut(..=due).next_back() else {
             return self.insert_first(due);
         };
+        prefetch_chunk(chunk);
         let at = chunk.partition_point(|&other| other < due);
         if chunk.len() < CHUNK {
             self.bytes -= chunk_bytes(chunk);
@@ -202,6 +214,12 @@ impl Queue {
         }
         assert_eq!((len, bytes), (self.len, self.bytes), "the index counts its pairs and bytes");
     }
+}
+
+/// All of a chunk at once: a binary search alone would wait for one line after the other.
+fn prefetch_chunk(chunk: &[Due]) {
+    const PAIRS_PER_LINE: usize = 64 / size_of::<Due>();
+    chunk.iter().step_by(PAIRS_PER_LINE).for_each(|due| prefetch((&raw const *due).cast()));
 }
 
 fn chunk_bytes(chunk: &Vec<Due>) -> usize {

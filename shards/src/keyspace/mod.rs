@@ -11,6 +11,7 @@ mod entry;
 #[cfg(test)]
 mod naive;
 mod packed;
+mod replay;
 mod segment;
 mod store;
 mod table;
@@ -63,6 +64,14 @@ pub struct Keyspace<S: Store = Table> {
     log: EditLog,
     /// The time of the last access, as entries note it: a write, which knows no time, makes new entries with it.
     last_access: Cell<u32>,
+    lookups: Cell<Lookups>,
+}
+
+/// Lookups by reads, as `keyspace_hits` and `keyspace_misses` of INFO count them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Lookups {
+    pub hits: u64,
+    pub misses: u64,
 }
 
 impl Keyspace {
@@ -74,7 +83,7 @@ impl Keyspace {
 
 impl<S: Store> Keyspace<S> {
     fn with_store(store: S) -> Self {
-        Keyspace { store, log: EditLog::default(), last_access: Cell::new(0) }
+        Keyspace { store, log: EditLog::default(), last_access: Cell::default(), lookups: Cell::default() }
     }
 
     pub fn databases(&self) -> u16 {
@@ -83,21 +92,39 @@ impl<S: Store> Keyspace<S> {
 
     // ---- reads -------------------------------------------------------------------------------------------
 
-    /// The live entry of `key`; absent when expired. Notes the access.
+    /// The live entry of `key`; absent when expired. Notes the access and counts the lookup.
     #[inline]
     pub fn get(&self, db: Db, key: &[u8], now: Now) -> Option<Entry<'_>> {
-        let access = self.note_time(now);
-        self.store.find_noting(db, self.store.hash(key), key, access).filter(|entry| !is_due(entry, now))
+        self.count_lookup(self.get_to_write(db, key, now))
     }
     /// As `get`, for a key whose prefetch was asked for: it is not hashed again.
     #[inline]
     pub fn get_prefetched(&self, db: Db, key: &[u8], ticket: PrefetchTicket, now: Now) -> Option<Entry<'_>> {
         let access = self.note_time(now);
-        self.store.find_noting(db, ticket.0, key, access).filter(|entry| !is_due(entry, now))
+        let found = self.store.find_noting(db, ticket.0, key, access).filter(|entry| !is_due(entry, now));
+        self.count_lookup(found)
     }
-    /// As `get`, without noting an access (OBJECT, TTL, EXISTS, DEBUG).
+    /// As `get`, but not counted: what a write looks up in order to change it is neither hit nor miss.
+    #[inline]
+    pub fn get_to_write(&self, db: Db, key: &[u8], now: Now) -> Option<Entry<'_>> {
+        let access = self.note_time(now);
+        self.store.find_noting(db, self.store.hash(key), key, access).filter(|entry| !is_due(entry, now))
+    }
+    /// As `get`, without noting an access (EXISTS, OBJECT, TTL, TYPE).
+    pub fn look(&self, db: Db, key: &[u8], now: Now) -> Option<Entry<'_>> {
+        self.count_lookup(self.peek(db, key, now))
+    }
+    /// The live entry of `key`, and nobody knows that it was asked for.
     pub fn peek(&self, db: Db, key: &[u8], now: Now) -> Option<Entry<'_>> {
         self.find(db, key).filter(|entry| !is_due(entry, now))
+    }
+    /// What reads looked up since the start, or the last reset.
+    pub fn lookups(&self) -> Lookups {
+        self.lookups.get()
+    }
+    /// CONFIG RESETSTAT.
+    pub fn reset_lookups(&self) {
+        self.lookups.take();
     }
     /// Keys in the database, expired ones that were not removed yet included (as Redis' DBSIZE).
     pub fn len(&self, db: Db) -> usize {
@@ -167,6 +194,14 @@ impl<S: Store> Keyspace<S> {
     #[inline]
     pub fn put(&mut self, db: Db, key: &[u8], value: &[u8], deadline: NewDeadline) {
         self.put_string(db, key, StringRef::from_bytes(value), deadline);
+    }
+    /// As `put`, but what looks like an integer stays text (INCRBYFLOAT).
+    pub fn put_text(&mut self, db: Db, key: &[u8], value: &[u8], deadline: NewDeadline) {
+        self.put_string(db, key, StringRef::Bytes(value), deadline);
+    }
+    /// As `put`, with the result kept as plain bytes, as that of `splice` is (BITOP).
+    pub fn put_raw(&mut self, db: Db, key: &[u8], value: &[u8], deadline: NewDeadline) {
+        self.put_string(db, key, StringRef::Raw(value), deadline);
     }
     /// As `put`, for a value known to be an integer.
     pub fn put_integer(&mut self, db: Db, key: &[u8], value: i64, deadline: NewDeadline) {
@@ -276,14 +311,6 @@ impl<S: Store> Keyspace<S> {
         self.log.set_enabled(logging);
         used
     }
-    /// Applies all edits in `bytes`, one record's, without logging them.
-    pub fn replay_all(&mut self, mut bytes: &[u8]) -> Result<(), EditError> {
-        while !bytes.is_empty() {
-            let used = self.replay(bytes)?;
-            bytes = &bytes[used..];
-        }
-        Ok(())
-    }
     /// As `replay`, and logs it (the edits that a scratch keyspace made, on their way home).
     pub fn adopt(&mut self, bytes: &[u8]) -> Result<usize, EditError> {
         let (edit, used) = Edit::decode(bytes)?;
@@ -330,6 +357,13 @@ impl<S: Store> Keyspace<S> {
     }
     fn find(&self, db: Db, key: &[u8]) -> Option<Entry<'_>> {
         self.store.find(db, self.store.hash(key), key)
+    }
+    #[inline]
+    fn count_lookup<'a>(&self, found: Option<Entry<'a>>) -> Option<Entry<'a>> {
+        let Lookups { hits, misses } = self.lookups.get();
+        let hit = found.is_some() as u64;
+        self.lookups.set(Lookups { hits: hits + hit, misses: misses + 1 - hit });
+        found
     }
     /// The access bits for now: seconds, 24 bits of them.
     fn note_time(&self, now: Now) -> u32 {

@@ -88,6 +88,7 @@ impl Store for Naive {
     }
     fn prefetch_place(&self, _db: Db, _hash: u64) {}
     fn prefetch_entry(&self, _db: Db, _hash: u64) {}
+    fn prefetch_deadline(&self, _db: Db, _hash: u64, _deadline: Deadline) {}
     fn bytes_used(&self) -> usize {
         self.databases.iter().flat_map(BTreeMap::keys).map(|at| at.1.len() + size_of::<Item>()).sum()
     }

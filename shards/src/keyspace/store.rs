@@ -32,6 +32,8 @@ pub trait Store {
     fn prefetch_place(&self, db: Db, hash: u64);
     /// Reads that place and starts loading the entry.
     fn prefetch_entry(&self, db: Db, hash: u64);
+    /// Starts loading the place where this key's deadline will be noted.
+    fn prefetch_deadline(&self, db: Db, hash: u64, deadline: Deadline);
     fn bytes_used(&self) -> usize;
     /// XOR of the digests of all entries.
     fn digest(&self, db: Db) -> u64;

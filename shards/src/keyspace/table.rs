@@ -213,6 +213,9 @@ impl Store for Table {
             prefetch(segment.line(hash).wrapping_add(size_of::<[u64; 8]>()));
         }
     }
+    fn prefetch_deadline(&self, db: Db, hash: u64, deadline: Deadline) {
+        self.database(db).deadlines.prefetch(deadline, hash);
+    }
     fn bytes_used(&self) -> usize {
         let outside = |database: &Database| database.deadlines.bytes_used() + database.directory.bytes_used();
         self.heap.arena.used() + self.databases.iter().chain(&self.garbage).map(outside).sum::<usize>()
@@ -583,11 +586,11 @@ fn high_product(a: u64, b: u64) -> u64 {
 
 #[cfg(target_arch = "x86_64")]
 #[inline]
-fn prefetch(line: *const u8) {
+pub(super) fn prefetch(line: *const u8) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
     // SAFETY: a prefetch reads nothing that the program can see, whatever the address.
     unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn prefetch(_line: *const u8) {}
+pub(super) fn prefetch(_line: *const u8) {}

@@ -5,7 +5,7 @@
 
 use super::bit_offset;
 use crate::call::Call;
-use crate::commands::strings::remove_expired;
+use crate::commands::strings::{make_raw, remove_expired};
 use crate::error::{CommandError, CommandResult, SYNTAX};
 use crate::keyspace::StringRef;
 use crate::numbers::{integer, parse_integer};
@@ -54,7 +54,7 @@ fn require_string(call: &Call<'_>) -> CommandResult {
 /// Makes the string at least `len_min` bytes long, as Redis does before it looks at overflows.
 fn grow(call: &mut Call<'_>, len_min: usize) -> CommandResult {
     let key = call.args.at(1);
-    let (len, raw) = match call.keyspace.get(call.db, key, call.now) {
+    let (len, raw) = match call.keyspace.get_to_write(call.db, key, call.now) {
         None => {
             remove_expired(call, key);
             (0, false)
@@ -67,8 +67,7 @@ fn grow(call: &mut Call<'_>, len_min: usize) -> CommandResult {
     if len < len_min {
         call.keyspace.splice(call.db, key, len_min - 1, &[0]);
     } else if !raw {
-        // Nothing is written, but the value counts as modified in place from here on.
-        call.keyspace.splice(call.db, key, len, &[]);
+        make_raw(call);
     }
     Ok(())
 }
@@ -103,7 +102,7 @@ impl Field {
     /// The bytes at the field as a big-endian number, zeros behind the string's end.
     fn window(self, call: &Call<'_>) -> Result<u128, CommandError> {
         let mut window = [0; WINDOW_BYTES];
-        if let Some(entry) = call.keyspace.get(call.db, call.args.at(1), call.now) {
+        if let Some(entry) = call.keyspace.get_to_write(call.db, call.args.at(1), call.now) {
             let value = entry.string()?;
             let mut digits = itoa::Buffer::new();
             let bytes = value.as_bytes(&mut digits);

@@ -49,7 +49,7 @@ pub(super) fn pexpireat(call: &mut Call<'_>) -> CommandResult {
 
 pub(super) fn persist(call: &mut Call<'_>) -> CommandResult {
     let key = call.args.at(1);
-    let limited = call.keyspace.get(call.db, key, call.now).is_some_and(|entry| entry.deadline().is_some());
+    let limited = call.keyspace.get_to_write(call.db, key, call.now).is_some_and(|entry| entry.deadline().is_some());
     if limited {
         call.keyspace.set_deadline(call.db, key, None);
     }
@@ -59,7 +59,7 @@ pub(super) fn persist(call: &mut Call<'_>) -> CommandResult {
 
 /// -2: no such key, -1: it has no deadline.
 fn reply_deadline(call: &mut Call<'_>, measure: fn(Deadline, &Call<'_>) -> u64) -> CommandResult {
-    let entry = call.keyspace.peek(call.db, &call.args[1], call.now);
+    let entry = call.keyspace.look(call.db, &call.args[1], call.now);
     let reply = match entry.map(|entry| entry.deadline()) {
         None => -2,
         Some(None) => -1,
@@ -92,7 +92,7 @@ fn set_deadline(call: &mut Call<'_>, kind: DeadlineKind, unit: Unit) -> CommandR
     let conditions = parse_conditions(&call.args.from(3))?;
     let (deadline, unix_ms) = parse_deadline(call, kind, unit)?;
     let key = call.args.at(1);
-    let met = match call.keyspace.get(call.db, key, call.now) {
+    let met = match call.keyspace.get_to_write(call.db, key, call.now) {
         None => false,
         Some(entry) => conditions.met(entry.deadline().map(|deadline| deadline.unix_ms(call.now) as i64), unix_ms),
     };

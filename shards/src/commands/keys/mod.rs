@@ -128,7 +128,7 @@ pub const ROWS: &[Row] = &[
     row("renamenx", 3, WRITE_FAST, relocate::renamenx)
         .keys(Keys::Two { first: (1, KeyUse::ReadWrite), rest: (2, 2, KeyUse::Overwrite) })
         .docs("generic", "1.0.0", "O(1)", "Gives a key another name unless that is taken."),
-    row("copy", -3, WRITE.and(Traits::DENY_OOM), relocate::copy)
+    row("copy", -3, WRITE.and(Traits::DENY_OOM).and(Traits::OTHER_DATABASES), relocate::copy)
         .keys(Keys::Two { first: (1, KeyUse::Read), rest: (2, 2, KeyUse::Overwrite) })
         .docs(
             "generic",
@@ -136,7 +136,7 @@ pub const ROWS: &[Row] = &[
             "O(1) for strings, O(N) for collections of N elements",
             "Copies a value to another key, or to another database.",
         ),
-    row("move", 3, WRITE_FAST, relocate::move_).key(KeyUse::ReadWrite).docs(
+    row("move", 3, WRITE_FAST.and(Traits::OTHER_DATABASES), relocate::move_).key(KeyUse::ReadWrite).docs(
         "generic",
         "1.0.0",
         "O(1)",
@@ -208,7 +208,7 @@ fn del(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn exists(call: &mut Call<'_>) -> CommandResult {
-    let there = |key: &&[u8]| call.keyspace.peek(call.db, key, call.now).is_some();
+    let there = |key: &&[u8]| call.keyspace.look(call.db, key, call.now).is_some();
     let count = call.args.from(1).iter().filter(there).count();
     call.reply.integer(count as i64);
     Ok(())
@@ -223,7 +223,7 @@ fn touch(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn type_of(call: &mut Call<'_>) -> CommandResult {
-    let entry = call.keyspace.peek(call.db, &call.args[1], call.now);
+    let entry = call.keyspace.look(call.db, &call.args[1], call.now);
     call.reply.simple(entry.map_or("none", |entry| entry.type_name()));
     Ok(())
 }

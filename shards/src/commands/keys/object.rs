@@ -93,7 +93,7 @@ pub(super) fn unknown_subcommand(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn encoding(call: &mut Call<'_>) -> CommandResult {
-    match call.keyspace.peek(call.db, &call.args[2], call.now) {
+    match call.keyspace.look(call.db, &call.args[2], call.now) {
         Some(entry) => call.reply.bulk(entry.encoding().name().as_bytes()),
         None => call.reply.null(),
     }
@@ -101,7 +101,7 @@ fn encoding(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn refcount(call: &mut Call<'_>) -> CommandResult {
-    match call.keyspace.peek(call.db, &call.args[2], call.now) {
+    match call.keyspace.look(call.db, &call.args[2], call.now) {
         Some(entry) => call.reply.integer(references(&entry)),
         None => call.reply.null(),
     }
@@ -110,7 +110,7 @@ fn refcount(call: &mut Call<'_>) -> CommandResult {
 
 /// A missing key comes before the wrong policy, as in Redis; so for `freq`.
 fn idletime(call: &mut Call<'_>) -> CommandResult {
-    match call.keyspace.peek(call.db, &call.args[2], call.now) {
+    match call.keyspace.look(call.db, &call.args[2], call.now) {
         Some(_) if call.limits.lfu => return Err(IS_LFU),
         Some(entry) => call.reply.integer(idle_seconds(&entry, call.now) as i64),
         None => call.reply.null(),
@@ -119,7 +119,7 @@ fn idletime(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn freq(call: &mut Call<'_>) -> CommandResult {
-    match call.keyspace.peek(call.db, &call.args[2], call.now) {
+    match call.keyspace.look(call.db, &call.args[2], call.now) {
         Some(_) if !call.limits.lfu => return Err(NOT_LFU),
         // Under LFU the low byte of the access bits is the counter.
         Some(entry) => call.reply.integer((entry.access() & 0xff) as i64),

@@ -50,7 +50,9 @@ pub(super) fn copy(call: &mut Call<'_>) -> CommandResult {
     if to_db == call.db && from == to {
         return Err(SAME_OBJECT);
     }
-    let copies = exists(call, call.db, from) && (replace || !exists(call, to_db, to));
+    // The source is read, which counts; all else here is looked up in order to change it.
+    let there = call.keyspace.look(call.db, from, call.now).is_some();
+    let copies = there && (replace || !exists(call, to_db, to));
     if copies {
         call.keyspace.copy(call.db, from, to_db, to);
     }

@@ -3,7 +3,7 @@
 use super::{string_at, write_string};
 use crate::call::{Args, Call};
 use crate::error::{CommandError, CommandResult, SYNTAX};
-use crate::keyspace::{NewDeadline, StringRef};
+use crate::keyspace::{Keyspace, NewDeadline, StringRef};
 use crate::numbers::integer;
 use crate::units::{Deadline, Now};
 use twox_hash::XxHash3_64;
@@ -24,7 +24,8 @@ fn set_with_options(call: &mut Call<'_>) -> CommandResult {
     let mut deadline = resolve(options.expiry, call)?;
     let needs_entry = options.get || options.condition.is_some() || options.expiry == Some(Expiry::Keep);
     if needs_entry {
-        let old = call.keyspace.get(call.db, call.args.at(1), call.now);
+        let look = if options.get { Keyspace::get } else { Keyspace::get_to_write };
+        let old = look(call.keyspace, call.db, call.args.at(1), call.now);
         let exists = old.is_some();
         let met = match options.condition {
             None => true,
@@ -71,7 +72,7 @@ fn put_or_expire(call: &mut Call<'_>, deadline: NewDeadline) {
 }
 
 pub fn setnx(call: &mut Call<'_>) -> CommandResult {
-    let absent = call.keyspace.get(call.db, call.args.at(1), call.now).is_none();
+    let absent = call.keyspace.get_to_write(call.db, call.args.at(1), call.now).is_none();
     if absent {
         call.keyspace.put(call.db, call.args.at(1), call.args.at(2), NewDeadline::None);
     }
@@ -130,7 +131,7 @@ pub fn delex(call: &mut Call<'_>) -> CommandResult {
     if call.args.len() != 2 && call.args.len() != 4 {
         return Err(CommandError::wrong_arity(call.name));
     }
-    let remove = match call.keyspace.get(call.db, call.args.at(1), call.now) {
+    let remove = match call.keyspace.get_to_write(call.db, call.args.at(1), call.now) {
         None => false,
         Some(_) if call.args.len() == 2 => true,
         Some(entry) => {

@@ -2,6 +2,7 @@
 
 use crate::call::{Args, Span};
 use crate::commands::FAMILIES;
+use crate::keyspace::Lookups;
 use crate::owner::{Caller, Owner};
 use crate::reply::Protocol;
 use crate::row::Row;
@@ -34,7 +35,7 @@ impl Shard {
             spans.push(Span { start, len: word.len() as u32 });
             start += word.len() as u32;
         }
-        let row = find(words[0]);
+        let row = find(words);
         assert!(row.accepts(words.len()), "arity of {}", row.name);
         let mut out = Vec::new();
         let caller = Caller { db: Db(0), now: self.now, protocol: Protocol::Resp2 };
@@ -47,13 +48,22 @@ impl Shard {
         self.run(line);
         self.owner.keyspace.edit_count() - before
     }
+    /// Lookups that a command counted.
+    pub fn lookups(&mut self, line: &str) -> Lookups {
+        self.owner.keyspace.reset_lookups();
+        self.run(line);
+        self.owner.keyspace.lookups()
+    }
     /// What OBJECT ENCODING says of a key.
     pub fn encoding(&self, key: &str) -> &'static str {
         self.owner.keyspace.peek(Db(0), key.as_bytes(), self.now).expect("the key exists").encoding().name()
     }
 }
 
-fn find(name: &[u8]) -> &'static Row {
-    let named = |row: &&Row| row.name.as_bytes().eq_ignore_ascii_case(name);
-    FAMILIES.iter().flat_map(|rows| rows.iter()).find(named).expect("a row of that name")
+fn find(words: &[&[u8]]) -> &'static Row {
+    let named = |name: Vec<u8>| move |row: &&Row| row.name.as_bytes().eq_ignore_ascii_case(&name);
+    let mut rows = FAMILIES.iter().flat_map(|rows| rows.iter());
+    let row = rows.find(named(words[0].to_vec())).expect("a row of that name");
+    let full = words.get(..2).map(|both| both.join(&b'|')).unwrap_or_default();
+    row.subcommands.iter().find(named(full)).unwrap_or(row)
 }
