@@ -293,7 +293,7 @@ fn keys_are_found_in_requests() {
         ("COMMAND GETKEYS PING k", "-ERR The command has no key arguments\r\n"),
         ("COMMAND GETKEYS GET k k", "-ERR Invalid number of arguments specified for command\r\n"),
         ("COMMAND GETKEYSANDFLAGS GET k", "*1\r\n*2\r\n$1\r\nk\r\n*2\r\n+RO\r\n+access\r\n"),
-        ("COMMAND INFO nope", "*1\r\n*-1\r\n"),
+        ("COMMAND INFO nope", "*1\r\n$-1\r\n"),
         ("COMMAND LIST FILTERBY ACLCAT nope", "*0\r\n"),
         ("COMMAND LIST FILTERBY PATTERN ECH?", "*1\r\n$4\r\necho\r\n"),
         ("COMMAND DOCS nope", "*0\r\n"),

@@ -120,6 +120,38 @@ fn compare_with_twin(seed: u64, mask: u64, keys: usize, operations: usize) {
 }
 
 #[test]
+fn edits_replayed_together_do_what_they_did_one_by_one() {
+    for seed in 0..8 {
+        println!("seed {seed}");
+        let (mut original, mut replica) = (table(u64::MAX), Keyspace::new(3, 77));
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..20 {
+            (0..random.usize(1..500)).for_each(|_| drop(operate(&mut original, &mut random, 100, NOW)));
+            let edits = original.take_edits(Vec::new());
+            assert_eq!(replica.replay_all(&edits), Ok(()));
+            for db in (0..3).map(Db) {
+                assert_eq!(original.digest(db), replica.digest(db));
+            }
+        }
+        assert_eq!(replica.edit_count(), 0, "a replay logs nothing");
+        replica.check_invariants();
+    }
+}
+
+#[test]
+fn a_replay_ends_at_the_first_edit_that_is_none() {
+    let mut keyspace = Keyspace::new(1, 1);
+    (0..100).for_each(|number| keyspace.put(Db(0), &key(number), b"v", NewDeadline::None));
+    let mut edits = keyspace.take_edits(Vec::new());
+    edits.push(99);
+    let mut replica = Keyspace::new(1, 2);
+    assert_eq!(replica.replay_all(&edits), Err(EditError::UnknownKind(99)));
+    assert_eq!(replica.len(Db(0)), 100);
+    replica.put(Db(0), b"k", b"v", NewDeadline::None);
+    assert_eq!(replica.edit_count(), 1, "and logs again afterwards");
+}
+
+#[test]
 fn the_table_does_what_its_naive_twin_does() {
     for seed in 0..4 {
         compare_with_twin(seed, u64::MAX, 2000, 20_000);
