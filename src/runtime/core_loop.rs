@@ -62,6 +62,8 @@ pub struct CoreLoop {
     policy_seen: FsyncPolicy,
     spare_calls: Vec<Box<CallBatch>>,
     spare_edits: Vec<u8>,
+    /// Since when (ticks) edits wait to be handed to the log.
+    edits_since: Option<u64>,
 }
 
 /// Where a core is on its way down.
@@ -88,6 +90,9 @@ const EXECUTOR_PASS_NS: u64 = 500_000;
 const SPARE_BATCHES: usize = 64;
 /// Edits are handed to the log at once when there are as many bytes of them.
 const BATCH_BYTES: usize = 64 << 10;
+/// Or when they have waited so long: a core that always has something to do, be it to wait for another, must not keep
+/// its writers waiting.
+const EDITS_WAIT_NS_MAX: u64 = 2_000_000;
 
 /// The parts of a core that are made before its loop.
 pub struct Parts {
@@ -131,6 +136,7 @@ impl CoreLoop {
             next_core: 0,
             spare_calls: Vec::new(),
             spare_edits: Vec::new(),
+            edits_since: None,
         }
     }
 
@@ -382,7 +388,7 @@ impl CoreLoop {
     // ---- the log -------------------------------------------------------------------------------------------
 
     /// While requests keep coming, edits are collected: each write costs two switches to a kernel worker, so one write for
-    /// many turns is cheaper, and the turn that finds nothing to do comes soon.
+    /// many turns is cheaper, and the turn that finds nothing to do mostly comes soon.
     fn feed_log(&mut self, worked: bool) {
         let Some(log) = self.log.as_mut() else { return };
         let (now, ticks) = (self.core.now, (self.core.ticks()));
@@ -393,11 +399,17 @@ impl CoreLoop {
         if log.has_pending() {
             log.write_pending(now, ticks, &mut self.ring);
         }
-        let enough = !worked || self.core.owner.keyspace.edits().len() >= BATCH_BYTES;
+        let waiting = self.core.owner.keyspace.edits().len();
+        if waiting > 0 && self.edits_since.is_none() {
+            self.edits_since = Some(ticks);
+        }
+        let waited_ns = self.edits_since.map_or(0, |since| ticks.saturating_sub(since));
+        let enough = !worked || waiting >= BATCH_BYTES || waited_ns >= EDITS_WAIT_NS_MAX;
         if enough
             && log.accepts()
             && let Some((edits, start, count)) = self.core.take_edits(std::mem::take(&mut self.spare_edits))
         {
+            self.edits_since = None;
             log.append(edits, start, count, now, ticks, &mut self.ring);
         }
         log.sync(now, matches!(self.phase, Phase::Settling { .. }), &mut self.ring);
