@@ -239,9 +239,12 @@ impl CoreLoop {
             return;
         }
         self.sockets.receive_ended(index);
-        let ended = completion.result == 0 || (completion.result < 0 && completion.result != -libc::ENOBUFS);
+        // Cancelled by `stop_receiving`: that is our end, not the client's, and what it sent is still answered.
+        let cancelled = completion.result == -libc::ECANCELED;
+        let short_of_buffers = completion.result == -libc::ENOBUFS;
+        let ended = completion.result <= 0 && !cancelled && !short_of_buffers;
         if !ended {
-            // Out of buffers for a moment, or the kernel wants it armed anew.
+            // Out of buffers for a moment, or the kernel wants it armed anew, or the core is on its way down.
             self.run_received();
             if matches!(self.phase, Phase::Serving) {
                 self.sockets.receive(index, &mut self.ring);
