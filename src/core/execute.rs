@@ -45,6 +45,7 @@ impl Core {
             // Others get their turn before this client's next large replies.
             return Flow::Hold;
         }
+        let mode_before = session.reply_mode;
         match session.reply_mode {
             ReplyMode::SkipNext => session.reply_mode = ReplyMode::Skipping,
             ReplyMode::Skipping => session.reply_mode = ReplyMode::On,
@@ -84,6 +85,13 @@ impl Core {
                 Flow::Done
             }
         };
+        if flow == Flow::Hold {
+            // It comes again, and must find everything as it was: the next reply is skipped once.
+            let session = &mut self.sessions[connection.index as usize];
+            session.reply_mode = mode_before;
+            session.commands -= 1;
+            self.stats.commands -= 1;
+        }
         self.check_output(connection);
         flow
     }
