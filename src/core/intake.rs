@@ -314,6 +314,7 @@ impl Core {
         if stopped && !session.held {
             self.mark_resumable(connection);
         }
+        self.close_if_ended(connection);
     }
 
     fn protocol_error(&mut self, connection: ConnectionId, error: ProtocolError) {

@@ -254,10 +254,13 @@ impl CoreLoop {
         // The client sends no more; what it asked for is still answered.
         self.run_received();
         if let Some(connection) = self.sockets.get(index).map(|socket| socket.connection) {
-            let gone = completion.result < 0;
-            let how = if gone { Closing::Now } else { Closing::AfterReplies };
-            let open = self.core.session(connection).is_some_and(|session| session.closing != Closing::Now);
-            self.core.close(connection, if open { how } else { Closing::Now });
+            if completion.result < 0 {
+                self.core.close(connection, Closing::Now);
+            } else {
+                self.core.end_input(connection);
+                // One that is closing already may have waited for just this.
+                self.serve_output(connection);
+            }
         }
     }
 
