@@ -114,6 +114,11 @@ impl Preparer {
         }
     }
 
+    #[cfg(test)]
+    pub fn is_ready(&self) -> bool {
+        matches!(*self.state.borrow(), State::Ready(..))
+    }
+
     /// The layout has changed: what is made or being made is of no use.
     pub fn discard(&mut self) {
         let working = matches!(*self.state.borrow(), State::Working(_));
