@@ -38,6 +38,7 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>) -> Result<(), Strin
     let doorbells: Result<Vec<Doorbell>, _> = (0..shards).map(|_| Doorbell::new(shards as usize)).collect();
     let doorbells = Arc::new(doorbells.map_err(|error| format!("can't make an eventfd per core: {error}"))?);
     catch_signals(&shutdown, &doorbells)?;
+    ignore_file_size_signal();
     Fleet { settings, config_file, config, cores, shards, data, shutdown, doorbells }.serve(listeners)
 }
 
@@ -132,6 +133,12 @@ fn open_epoch(data: &mut DataDirectory, shards: u16, config: &Config) -> Result<
             recovery::reshard(data, manifest, shards, config.databases, config.wal_segment_bytes, random_u64())
         }
     }
+}
+
+/// A file that would outgrow its limit (ulimit -f) is to be an error of the write, as on a full disk, not the end.
+fn ignore_file_size_signal() {
+    // SAFETY: nobody else in the process sets a handler for this signal, and ignoring one runs no code.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// The first signal asks for a clean end, the second ends at once.
