@@ -246,3 +246,44 @@ fn nothing_acknowledged_is_lost_when_the_policy_changes_under_load() {
         }
     }
 }
+
+// ---- never half alive ------------------------------------------------------------------------------------
+
+#[test]
+fn a_server_whose_cores_cannot_all_start_ends_instead_of_serving_without_them() {
+    let dir = DataDir::new();
+    let mut failures = 0;
+    // Somewhere in this range the descriptors end in the middle of the cores' starts.
+    for files in (60..220).step_by(40) {
+        let port = support::server::free_port();
+        let shell = format!("ulimit -n {files}; exec \"$0\" \"$@\"");
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", &shell, env!("CARGO_BIN_EXE_shardis"), "--port", &port.to_string()])
+            .args(["--bind", "127.0.0.1", "--appendonly", "yes", "--shards", "16", "--dir"])
+            .arg(dir.path())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("there is a shell");
+        let start = Instant::now();
+        let ended = loop {
+            if let Some(status) = child.try_wait().expect("our own child can be waited for") {
+                break Some(status);
+            }
+            // One that serves must serve on all its shards.
+            let served = Client::try_connect(port).and_then(|mut client| {
+                client.set_timeout(Duration::from_secs(2));
+                client.try_call(&["DBSIZE"])
+            });
+            if served.is_ok() || start.elapsed() > Duration::from_secs(15) {
+                assert!(served.is_ok(), "with {files} descriptors it neither serves nor ends: {served:?}");
+                break None;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        child.kill().expect("our own child can be killed");
+        child.wait().expect("our own child can be waited for");
+        failures += ended.is_some_and(|status| !status.success()) as u32;
+    }
+    assert!(failures > 0, "the limits were too generous to show anything");
+}

@@ -181,6 +181,7 @@ struct Seed {
     cpu: usize,
     crowded: bool,
     shutdown: Arc<Shutdown>,
+    doorbells: Arc<Vec<Doorbell>>,
     progress: Arc<Progress>,
     recovered: Sender<Result<Option<ShardRecovered>, String>>,
     go: Receiver<clock::Clock>,
@@ -221,6 +222,7 @@ impl Fleet {
                 cpu: self.cores[shard.0 as usize % self.cores.len()],
                 crowded: self.shards as usize > self.cores.len(),
                 shutdown: self.shutdown.clone(),
+                doorbells: self.doorbells.clone(),
                 progress: progress.clone(),
                 recovered: recovered_in.clone(),
                 go: go_out,
@@ -315,12 +317,25 @@ fn start_core(seed: Seed) -> Result<CoreThread, String> {
         .preempt_timer(Duration::from_secs(10))
         // Off the core: what blocks must not block the shard.
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
-        .spawn(move || run_core(seed))
+        .spawn(move || run_or_take_all_down(seed))
         .map_err(|error| format!("can't start the executor of shard {name}: {error}"))
 }
 
+/// A server without one of its shards would be half alive: if this core can't go on, no other does.
+async fn run_or_take_all_down(seed: Seed) -> std::io::Result<()> {
+    let (shard, shutdown, doorbells) = (seed.shard, seed.shutdown.clone(), seed.doorbells.clone());
+    let outcome = run_core(seed).await;
+    if let Err(error) = &outcome {
+        tracing::error!(shard = shard.0, "the core can't go on, so the server stops: {error}");
+        shutdown.drained.fetch_add(1, Ordering::SeqCst);
+        shutdown.requested.store(true, Ordering::SeqCst);
+        doorbells.iter().for_each(Doorbell::ring);
+    }
+    outcome
+}
+
 async fn run_core(seed: Seed) -> std::io::Result<()> {
-    let Seed { shard, options, lanes, listeners, log, cpu, crowded, shutdown, progress, recovered, go, ready } = seed;
+    let Seed { shard, options, lanes, listeners, log, cpu, crowded, shutdown, progress, recovered, go, ready, .. } = seed;
     let mut core = Core::new(options);
     let start = match &log {
         None => Ok(None),

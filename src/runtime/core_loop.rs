@@ -18,6 +18,7 @@ use glommio::io::BufferedFile;
 use io_uring::{opcode, types};
 use shards::units::ShardId;
 use shards::wal::FsyncPolicy;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -141,7 +142,14 @@ impl CoreLoop {
     }
 
     /// Serves until shut down. Returns the reason if the ring itself failed.
-    pub async fn run(mut self) -> std::io::Result<()> {
+    ///
+    /// Nothing of the core is freed: closing the ring doesn't wait for what is under way in it, so the kernel may still read
+    /// from its buffers and write to them. The process ends next.
+    pub async fn run(self) -> std::io::Result<()> {
+        ManuallyDrop::new(self).serve().await
+    }
+
+    async fn serve(&mut self) -> std::io::Result<()> {
         self.arm_doorbell();
         (0..self.listeners.len()).for_each(|listener| self.arm_accept(listener));
         // SAFETY: a duplicate of our own descriptor, which glommio's file then owns and closes.
