@@ -91,6 +91,10 @@ struct SyncUnderWay {
 /// Records under way at a time: under `always` a second one hides the latency of the first; buffered ones gain nothing.
 const DIRECT_WRITES_MAX: usize = 2;
 const BUFFERED_WRITES_MAX: usize = 1;
+/// Under `no` nobody asks for a sync; with more full segments than this still open, one is made all the same.
+const RETIRED_MAX: usize = 4;
+/// A buffer that one large record has grown is given back beyond this.
+const SPARE_BYTES_MAX: usize = 1 << 20;
 
 impl LogWriter {
     #[allow(clippy::too_many_arguments)] // made in one place, from parts that have no other bond
@@ -318,7 +322,9 @@ impl LogWriter {
                     segment.dirty = true;
                 }
                 self.commit.written(write.sequence);
-                self.spare.push(write.buffer);
+                if write.buffer.capacity <= SPARE_BYTES_MAX {
+                    self.spare.push(write.buffer);
+                }
             } else {
                 at += 1;
             }
@@ -338,7 +344,8 @@ impl LogWriter {
     /// Starts a sync if one is due, or if `now_or_never` and there is anything to sync.
     pub fn sync(&mut self, now: Now, now_or_never: bool, ring: &mut Ring) {
         let due = self.commit.sync_due(now.steady_ms).is_some_and(|due| due <= now.steady_ms);
-        if !(due || now_or_never) || self.sync.is_some() || self.failure.is_some() {
+        let crowded = self.retired.len() > RETIRED_MAX;
+        if !(due || crowded || now_or_never) || self.sync.is_some() || self.failure.is_some() {
             return;
         }
         let Some(ticket) = self.commit.sync_begin() else { return };
