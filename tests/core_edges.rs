@@ -143,8 +143,7 @@ fn a_large_argument_in_small_pieces_costs_linear_time() {
 fn limit_files(server: &Server, bytes: u64) {
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: the limit is a valid rlimit, nothing is written back, and the process is our own child.
-    let result =
-        unsafe { libc::prlimit(server.pid() as i32, libc::RLIMIT_FSIZE, &limit, std::ptr::null_mut()) };
+    let result = unsafe { libc::prlimit(server.pid() as i32, libc::RLIMIT_FSIZE, &limit, std::ptr::null_mut()) };
     assert_eq!(result, 0, "our own child can be limited");
 }
 
@@ -192,6 +191,29 @@ fn a_full_disk_refuses_writes_serves_reads_and_heals_by_itself() {
         for n in 0..written {
             assert_eq!(client.line(&format!("STRLEN key:{n}")), Resp::Integer(50_000), "{policy}: key:{n}");
         }
+    }
+}
+
+#[test]
+fn one_large_value_on_its_way_to_the_log_refuses_nobody() {
+    for policy in ["always", "everysec"] {
+        let dir = DataDir::new();
+        let flags = ["--appendonly", "yes", "--appendfsync", policy, "--shards", "2"];
+        let server = Server::shardis_in(dir.path(), &flags);
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let value = vec![b'x'; 70 << 20];
+                assert_eq!(server.client().call(&[&b"SET"[..], b"big", &value]), Resp::ok());
+                over.store(true, Ordering::Relaxed);
+            });
+            let mut client = server.client();
+            while !over.load(Ordering::Relaxed) {
+                for n in 0..20 {
+                    assert_eq!(client.line(&format!("SET small:{n} 1")), Resp::ok(), "{policy}");
+                }
+            }
+        });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::Core;
 use super::intake::Flow;
+use super::turn::BACKLOG_BYTES_MAX;
 use crate::commands::catalog::{Command, CommandNumber, Run};
 use crate::commands::{ServerCall, ServerHandler};
 use crate::router::batch::{ConnectionId, Ticket, Work};
@@ -73,6 +74,11 @@ impl Core {
         {
             self.refuse_call(connection, Some(number), &error);
             return Flow::Done;
+        }
+        if traits.has(Traits::WRITE) && self.owner.keyspace.edits().len() as u64 > BACKLOG_BYTES_MAX {
+            // A pipeline of small commands may make huge values: the log gets these first.
+            self.sessions[connection.index as usize].reply_mode = mode_before;
+            return Flow::Hold;
         }
         let session = &mut self.sessions[connection.index as usize];
         session.last_command = command.name();

@@ -335,7 +335,8 @@ async fn run_or_take_all_down(seed: Seed) -> std::io::Result<()> {
 }
 
 async fn run_core(seed: Seed) -> std::io::Result<()> {
-    let Seed { shard, options, lanes, listeners, log, cpu, crowded, shutdown, progress, recovered, go, ready, .. } = seed;
+    let Seed { shard, options, lanes, listeners, log, cpu, crowded, shutdown, progress, recovered, go, ready, .. } =
+        seed;
     let mut core = Core::new(options);
     let start = match &log {
         None => Ok(None),

@@ -94,6 +94,8 @@ const BATCH_BYTES: usize = 64 << 10;
 /// Or when they have waited so long: a core that always has something to do, be it to wait for another, must not keep
 /// its writers waiting.
 const EDITS_WAIT_NS_MAX: u64 = 2_000_000;
+/// Edits that have waited for the log so long count as backlog.
+const BACKLOG_AFTER_NS: u64 = 100_000_000;
 
 /// The parts of a core that are made before its loop.
 pub struct Parts {
@@ -433,7 +435,9 @@ impl CoreLoop {
         self.core.stats.wal_bytes = log.bytes;
         self.core.stats.wal_syncs = log.syncs;
         self.core.release(released);
-        self.core.count_backlog();
+        let waited_ns = self.edits_since.map_or(0, |since| ticks.saturating_sub(since));
+        let waiting = if waited_ns < BACKLOG_AFTER_NS { self.core.owner.keyspace.edits().len() } else { 0 };
+        self.core.count_backlog(log.largest_under_way() + waiting as u64);
     }
 
     // ---- output --------------------------------------------------------------------------------------------

@@ -418,6 +418,12 @@ impl LogWriter {
                 && self.sync.is_none()
                 && self.commit.unsynced_bytes() == 0)
     }
+    /// Bytes of the largest batch that is being written, or waits for a segment.
+    pub fn largest_under_way(&self) -> u64 {
+        let written = self.in_flight.iter().map(|write| write.len);
+        let pending = self.pending.iter().map(|pending| pending.edits.len());
+        written.chain(pending).max().unwrap_or(0) as u64
+    }
     pub fn has_pending(&self) -> bool {
         self.pending.is_some()
     }
