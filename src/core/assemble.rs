@@ -196,6 +196,8 @@ impl Core {
                 self.sessions.remove(connection.index as usize);
             } else if !session.input.is_empty() {
                 self.mark_resumable(connection);
+            } else {
+                self.close_if_ended(connection);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use super::Core;
 use super::intake::Flow;
+use super::turn::BACKLOG_BYTES_MAX;
 use crate::commands::catalog::{Command, CommandNumber, Run};
 use crate::commands::{ServerCall, ServerHandler};
 use crate::router::batch::{ConnectionId, Ticket, Work};
@@ -45,6 +46,7 @@ impl Core {
             // Others get their turn before this client's next large replies.
             return Flow::Hold;
         }
+        let mode_before = session.reply_mode;
         match session.reply_mode {
             ReplyMode::SkipNext => session.reply_mode = ReplyMode::Skipping,
             ReplyMode::Skipping => session.reply_mode = ReplyMode::On,
@@ -67,6 +69,11 @@ impl Core {
             self.refuse_call(connection, Some(number), &error);
             return Flow::Done;
         }
+        if command.traits().has(Traits::WRITE) && self.owner.keyspace.edits().len() as u64 > BACKLOG_BYTES_MAX {
+            // A pipeline of small commands may make huge values: the log gets these first.
+            self.sessions[connection.index as usize].reply_mode = mode_before;
+            return Flow::Hold;
+        }
         let session = &mut self.sessions[connection.index as usize];
         session.last_command = command.name();
         session.commands += 1;
@@ -78,6 +85,13 @@ impl Core {
                 Flow::Done
             }
         };
+        if flow == Flow::Hold {
+            // It comes again, and must find everything as it was: the next reply is skipped once.
+            let session = &mut self.sessions[connection.index as usize];
+            session.reply_mode = mode_before;
+            session.commands -= 1;
+            self.stats.commands -= 1;
+        }
         self.check_output(connection);
         flow
     }

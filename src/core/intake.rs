@@ -306,14 +306,18 @@ impl Core {
         match &mut source.bytes {
             Bytes::Received(bytes) => session.input.extend_from_slice(&bytes[source.parsed..]),
             Bytes::Accumulated(bytes) => {
-                bytes.drain(..source.parsed);
-                bytes.shrink_to(INPUT_BYTES_KEPT.max(bytes.len()));
+                if source.parsed > 0 {
+                    bytes.drain(..source.parsed);
+                    // Only now: shrunk at each piece of a large request, the buffer would be moved at each piece.
+                    bytes.shrink_to(INPUT_BYTES_KEPT.max(bytes.len()));
+                }
                 session.input = std::mem::take(bytes);
             }
         }
         if stopped && !session.held {
             self.mark_resumable(connection);
         }
+        self.close_if_ended(connection);
     }
 
     fn protocol_error(&mut self, connection: ConnectionId, error: ProtocolError) {

@@ -239,6 +239,24 @@ impl Core {
         self.mark_dirty(connection);
     }
 
+    /// The client sends no more. What it sent is still run and answered.
+    pub fn end_input(&mut self, connection: ConnectionId) {
+        if let Some(session) = self.session_mut(connection) {
+            session.input_ended = true;
+        }
+        self.close_if_ended(connection);
+    }
+
+    fn close_if_ended(&mut self, connection: ConnectionId) {
+        let ended = |session: &Session| {
+            let open = session.closing == Closing::Open;
+            open && session.input_ended && !session.held && !session.resumable
+        };
+        if self.session(connection).is_some_and(ended) {
+            self.close(connection, Closing::AfterReplies);
+        }
+    }
+
     fn mark_dirty(&mut self, connection: ConnectionId) {
         if let Some(session) = self.sessions.get_mut(connection.index as usize)
             && session.connection == connection

@@ -192,10 +192,11 @@ impl Core {
         }
     }
 
-    /// Bytes of edits whose replies can't go yet: what a slow disk makes pile up.
-    pub fn count_backlog(&mut self) {
+    /// Bytes of edits whose replies can't go yet: what a slow disk makes pile up. `fresh` bytes of them don't count, having come
+    /// just now or in one piece: a single large value is no sign of a slow disk.
+    pub fn count_backlog(&mut self, fresh: u64) {
         let end = self.log.taken.0 + self.owner.keyspace.edits().len() as u64;
-        self.log.backlog_bytes = end - self.log.released.0;
+        self.log.backlog_bytes = (end - self.log.released.0).saturating_sub(fresh);
     }
 
     /// Moves a connection's replies that may go to its output.

@@ -38,6 +38,7 @@ pub fn run(settings: Settings, config_file: Option<PathBuf>) -> Result<(), Strin
     let doorbells: Result<Vec<Doorbell>, _> = (0..shards).map(|_| Doorbell::new(shards as usize)).collect();
     let doorbells = Arc::new(doorbells.map_err(|error| format!("can't make an eventfd per core: {error}"))?);
     catch_signals(&shutdown, &doorbells)?;
+    ignore_file_size_signal();
     Fleet { settings, config_file, config, cores, shards, data, shutdown, doorbells }.serve(listeners)
 }
 
@@ -134,6 +135,12 @@ fn open_epoch(data: &mut DataDirectory, shards: u16, config: &Config) -> Result<
     }
 }
 
+/// A file that would outgrow its limit (ulimit -f) is to be an error of the write, as on a full disk, not the end.
+fn ignore_file_size_signal() {
+    // SAFETY: nobody else in the process sets a handler for this signal, and ignoring one runs no code.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// The first signal asks for a clean end, the second ends at once.
 fn catch_signals(shutdown: &Arc<Shutdown>, doorbells: &Arc<Vec<Doorbell>>) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("can't catch signals: {error}");
@@ -174,6 +181,7 @@ struct Seed {
     cpu: usize,
     crowded: bool,
     shutdown: Arc<Shutdown>,
+    doorbells: Arc<Vec<Doorbell>>,
     progress: Arc<Progress>,
     recovered: Sender<Result<Option<ShardRecovered>, String>>,
     go: Receiver<clock::Clock>,
@@ -214,6 +222,7 @@ impl Fleet {
                 cpu: self.cores[shard.0 as usize % self.cores.len()],
                 crowded: self.shards as usize > self.cores.len(),
                 shutdown: self.shutdown.clone(),
+                doorbells: self.doorbells.clone(),
                 progress: progress.clone(),
                 recovered: recovered_in.clone(),
                 go: go_out,
@@ -312,12 +321,26 @@ fn start_core(seed: Seed) -> Result<CoreThread, String> {
         .preempt_timer(Duration::from_secs(10))
         // Off the core: what blocks must not block the shard.
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
-        .spawn(move || run_core(seed))
+        .spawn(move || run_or_take_all_down(seed))
         .map_err(|error| format!("can't start the executor of shard {name}: {error}"))
 }
 
+/// A server without one of its shards would be half alive: if this core can't go on, no other does.
+async fn run_or_take_all_down(seed: Seed) -> std::io::Result<()> {
+    let (shard, shutdown, doorbells) = (seed.shard, seed.shutdown.clone(), seed.doorbells.clone());
+    let outcome = run_core(seed).await;
+    if let Err(error) = &outcome {
+        tracing::error!(shard = shard.0, "the core can't go on, so the server stops: {error}");
+        shutdown.drained.fetch_add(1, Ordering::SeqCst);
+        shutdown.requested.store(true, Ordering::SeqCst);
+        doorbells.iter().for_each(Doorbell::ring);
+    }
+    outcome
+}
+
 async fn run_core(seed: Seed) -> std::io::Result<()> {
-    let Seed { shard, options, lanes, listeners, log, cpu, crowded, shutdown, progress, recovered, go, ready } = seed;
+    let Seed { shard, options, lanes, listeners, log, cpu, crowded, shutdown, progress, recovered, go, ready, .. } =
+        seed;
     let mut core = Core::new(options);
     let start = match &log {
         None => Ok(None),

@@ -19,6 +19,7 @@ use glommio::io::BufferedFile;
 use io_uring::{opcode, types};
 use shards::units::ShardId;
 use shards::wal::FsyncPolicy;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -64,6 +65,8 @@ pub struct CoreLoop {
     level_seen: LogLevel,
     spare_calls: Vec<CallBatch>,
     spare_edits: Vec<u8>,
+    /// Since when (ticks) edits wait to be handed to the log.
+    edits_since: Option<u64>,
 }
 
 /// Where a core is on its way down.
@@ -89,6 +92,11 @@ const EXECUTOR_PASS_NS: u64 = 500_000;
 const SPARE_BATCHES: usize = 64;
 /// Edits are handed to the log at once when there are as many bytes of them.
 const BATCH_BYTES: usize = 64 << 10;
+/// Or when they have waited so long: a core that always has something to do, be it to wait for another, must not keep
+/// its writers waiting.
+const EDITS_WAIT_NS_MAX: u64 = 2_000_000;
+/// Edits that have waited for the log so long count as backlog.
+const BACKLOG_AFTER_NS: u64 = 100_000_000;
 
 /// The parts of a core that are made before its loop.
 pub struct Parts {
@@ -133,11 +141,19 @@ impl CoreLoop {
             next_core: 0,
             spare_calls: Vec::new(),
             spare_edits: Vec::new(),
+            edits_since: None,
         }
     }
 
     /// Serves until shut down. Returns the reason if the ring itself failed.
-    pub async fn run(mut self) -> std::io::Result<()> {
+    ///
+    /// Nothing of the core is freed: closing the ring doesn't wait for what is under way in it, so the kernel may still read
+    /// from its buffers and write to them. The process ends next.
+    pub async fn run(self) -> std::io::Result<()> {
+        ManuallyDrop::new(self).serve().await
+    }
+
+    async fn serve(&mut self) -> std::io::Result<()> {
         self.arm_doorbell();
         (0..self.listeners.len()).for_each(|listener| self.arm_accept(listener));
         // SAFETY: a duplicate of our own descriptor, which glommio's file then owns and closes.
@@ -235,9 +251,12 @@ impl CoreLoop {
             return;
         }
         self.sockets.receive_ended(index);
-        let ended = completion.result == 0 || (completion.result < 0 && completion.result != -libc::ENOBUFS);
+        // Cancelled by `stop_receiving`: that is our end, not the client's, and what it sent is still answered.
+        let cancelled = completion.result == -libc::ECANCELED;
+        let short_of_buffers = completion.result == -libc::ENOBUFS;
+        let ended = completion.result <= 0 && !cancelled && !short_of_buffers;
         if !ended {
-            // Out of buffers for a moment, or the kernel wants it armed anew.
+            // Out of buffers for a moment, or the kernel wants it armed anew, or the core is on its way down.
             self.run_received();
             if matches!(self.phase, Phase::Serving) {
                 self.sockets.receive(index, &mut self.ring);
@@ -247,10 +266,13 @@ impl CoreLoop {
         // The client sends no more; what it asked for is still answered.
         self.run_received();
         if let Some(connection) = self.sockets.get(index).map(|socket| socket.connection) {
-            let gone = completion.result < 0;
-            let how = if gone { Closing::Now } else { Closing::AfterReplies };
-            let open = self.core.session(connection).is_some_and(|session| session.closing != Closing::Now);
-            self.core.close(connection, if open { how } else { Closing::Now });
+            if completion.result < 0 {
+                self.core.close(connection, Closing::Now);
+            } else {
+                self.core.end_input(connection);
+                // One that is closing already may have waited for just this.
+                self.serve_output(connection);
+            }
         }
     }
 
@@ -382,7 +404,7 @@ impl CoreLoop {
     // ---- the log -------------------------------------------------------------------------------------------
 
     /// While requests keep coming, edits are collected: each write costs two switches to a kernel worker, so one write for
-    /// many turns is cheaper, and the turn that finds nothing to do comes soon.
+    /// many turns is cheaper, and the turn that finds nothing to do mostly comes soon.
     fn feed_log(&mut self, worked: bool) {
         let Some(log) = self.log.as_mut() else { return };
         let (now, ticks) = (self.core.now, (self.core.ticks()));
@@ -393,11 +415,17 @@ impl CoreLoop {
         if log.has_pending() {
             log.write_pending(now, ticks, &mut self.ring);
         }
-        let enough = !worked || self.core.owner.keyspace.edits().len() >= BATCH_BYTES;
+        let waiting = self.core.owner.keyspace.edits().len();
+        if waiting > 0 && self.edits_since.is_none() {
+            self.edits_since = Some(ticks);
+        }
+        let waited_ns = self.edits_since.map_or(0, |since| ticks.saturating_sub(since));
+        let enough = !worked || waiting >= BATCH_BYTES || waited_ns >= EDITS_WAIT_NS_MAX;
         if enough
             && log.accepts()
             && let Some((edits, start, count)) = self.core.take_edits(std::mem::take(&mut self.spare_edits))
         {
+            self.edits_since = None;
             log.append(edits, start, count, now, ticks, &mut self.ring);
         }
         log.sync(now, matches!(self.phase, Phase::Settling { .. }), &mut self.ring);
@@ -409,7 +437,9 @@ impl CoreLoop {
         self.core.stats.wal_bytes = log.bytes;
         self.core.stats.wal_syncs = log.syncs;
         self.core.release(released);
-        self.core.count_backlog();
+        let waited_ns = self.edits_since.map_or(0, |since| ticks.saturating_sub(since));
+        let waiting = if waited_ns < BACKLOG_AFTER_NS { self.core.owner.keyspace.edits().len() } else { 0 };
+        self.core.count_backlog(log.largest_under_way() + waiting as u64);
     }
 
     // ---- output --------------------------------------------------------------------------------------------

@@ -59,7 +59,8 @@ struct Segment {
     prepared: Rc<Prepared>,
     position: u64,
     header_written: bool,
-    /// Held by the kernel only: the next sync must cover it.
+    /// Something of it is with the kernel only: the next sync must cover it. Set when a write completes, too: a sync that
+    /// began before that need not have covered it.
     dirty: bool,
     salt: u32,
 }
@@ -90,6 +91,10 @@ struct SyncUnderWay {
 /// Records under way at a time: under `always` a second one hides the latency of the first; buffered ones gain nothing.
 const DIRECT_WRITES_MAX: usize = 2;
 const BUFFERED_WRITES_MAX: usize = 1;
+/// Under `no` nobody asks for a sync; with more full segments than this still open, one is made all the same.
+const RETIRED_MAX: usize = 4;
+/// A buffer that one large record has grown is given back beyond this.
+const SPARE_BYTES_MAX: usize = 1 << 20;
 
 impl LogWriter {
     #[allow(clippy::too_many_arguments)] // made in one place, from parts that have no other bond
@@ -298,6 +303,7 @@ impl LogWriter {
             return self.fail(what);
         }
         found.header_written = true;
+        found.dirty = true;
         self.count_complete();
     }
 
@@ -311,8 +317,14 @@ impl LogWriter {
             let ready = write.complete && segments.filter(|s| s.prepared.id == id).all(|s| s.header_written);
             if ready {
                 let write = self.in_flight.remove(at).expect("index is in range");
+                let mut segments = self.segment.iter_mut().chain(&mut self.retired);
+                if let Some(segment) = segments.find(|segment| segment.prepared.id == id) {
+                    segment.dirty = true;
+                }
                 self.commit.written(write.sequence);
-                self.spare.push(write.buffer);
+                if write.buffer.capacity <= SPARE_BYTES_MAX {
+                    self.spare.push(write.buffer);
+                }
             } else {
                 at += 1;
             }
@@ -332,7 +344,8 @@ impl LogWriter {
     /// Starts a sync if one is due, or if `now_or_never` and there is anything to sync.
     pub fn sync(&mut self, now: Now, now_or_never: bool, ring: &mut Ring) {
         let due = self.commit.sync_due(now.steady_ms).is_some_and(|due| due <= now.steady_ms);
-        if !(due || now_or_never) || self.sync.is_some() || self.failure.is_some() {
+        let crowded = self.retired.len() > RETIRED_MAX;
+        if !(due || crowded || now_or_never) || self.sync.is_some() || self.failure.is_some() {
             return;
         }
         let Some(ticket) = self.commit.sync_begin() else { return };
@@ -404,6 +417,12 @@ impl LogWriter {
                 && self.in_flight.is_empty()
                 && self.sync.is_none()
                 && self.commit.unsynced_bytes() == 0)
+    }
+    /// Bytes of the largest batch that is being written, or waits for a segment.
+    pub fn largest_under_way(&self) -> u64 {
+        let written = self.in_flight.iter().map(|write| write.len);
+        let pending = self.pending.iter().map(|pending| pending.edits.len());
+        written.chain(pending).max().unwrap_or(0) as u64
     }
     pub fn has_pending(&self) -> bool {
         self.pending.is_some()
@@ -477,5 +496,74 @@ impl Drop for AlignedBuffer {
             // SAFETY: allocated with this very layout.
             unsafe { std::alloc::dealloc(self.memory.as_ptr(), Self::layout(self.capacity)) };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Background;
+    use std::os::fd::AsRawFd;
+    use std::time::Duration;
+
+    /// A writer with a segment ready, and its ring.
+    async fn writer(directory: &std::path::Path, wake: i32) -> (LogWriter, Ring) {
+        let preparer = Preparer::new(directory.to_path_buf(), Background::new(wake));
+        let start = LogStart {
+            next_segment: SegmentId::FIRST,
+            next_sequence: Sequence::FIRST,
+            offset: Offset(0),
+            predecessor: None,
+        };
+        let mut log = LogWriter::new(ShardId(0), 1, FsyncPolicy::EverySec, start, preparer, 4 << 20, || 7);
+        log.ask_for_segment();
+        while !log.preparer.is_ready() {
+            glommio::timer::sleep(Duration::from_millis(1)).await;
+        }
+        (log, Ring::new().expect("the tests' machine has io_uring"))
+    }
+
+    /// The tokens of what completed.
+    fn wait(ring: &mut Ring, count: usize) -> Vec<(Operation, u64, i32)> {
+        let mut completions = Vec::new();
+        while completions.len() < count {
+            ring.enter(Some(Duration::from_secs(1))).expect("the ring works");
+            ring.completions(&mut completions);
+        }
+        let each = completions.iter().map(|done| (token::split(done.token), done.result));
+        each.map(|((operation, number), result)| (operation, number, result)).collect()
+    }
+
+    use crate::runtime::token;
+
+    #[test]
+    fn a_write_that_was_under_way_when_a_sync_began_waits_for_the_next() {
+        let directory = tempfile::tempdir().expect("a directory for the test");
+        let path = directory.path().to_path_buf();
+        let executor = glommio::LocalExecutorBuilder::default().io_memory(64 << 10).spawn(|| async move {
+            let wake = crate::runtime::eventfd().expect("an eventfd");
+            let (mut log, mut ring) = writer(&path, wake.as_raw_fd()).await;
+            log.append(b"one".to_vec(), Offset(0), 1, Now::at(1_000), 0, &mut ring);
+            for (operation, number, result) in wait(&mut ring, 2) {
+                match operation {
+                    Operation::LogHeader => log.header_written(number, result),
+                    _ => drop(log.written(number, result, 0, &mut ring)),
+                }
+            }
+            log.append(b"two".to_vec(), Offset(3), 1, Now::at(2_000), 0, &mut ring);
+            log.sync(Now::at(2_000), false, &mut ring);
+            let done = wait(&mut ring, 2);
+            // The sync is reported first: it can't have waited for the write.
+            log.synced(0);
+            assert_eq!(log.commit.durable_offset(), Offset(3));
+            let (_, number, result) = done.into_iter().find(|done| done.0 == Operation::LogWrite).expect("it wrote");
+            log.written(number, result, 0, &mut ring);
+            log.sync(Now::at(3_000), false, &mut ring);
+            assert_eq!(log.commit.durable_offset(), Offset(3), "on disk only once a sync has said so");
+            wait(&mut ring, 1);
+            log.synced(0);
+            assert_eq!(log.commit.durable_offset(), Offset(6));
+        });
+        executor.expect("an executor").join().expect("the test ran");
     }
 }

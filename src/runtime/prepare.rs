@@ -42,7 +42,7 @@ enum State {
     Idle,
     Working,
     Ready(Order, Made),
-    Failed(Order, io::Error),
+    Failed(Order),
 }
 
 pub struct Preparer {
@@ -50,6 +50,8 @@ pub struct Preparer {
     state: Rc<RefCell<State>>,
     background: super::Background,
     warned_direct: bool,
+    /// Why the last attempt failed, until one succeeds: an attempt under way is no segment yet.
+    obstacle: Rc<RefCell<Option<String>>>,
     /// What is being made is of the old layout: throw it away when it comes.
     discarding: bool,
 }
@@ -57,7 +59,8 @@ pub struct Preparer {
 impl Preparer {
     pub fn new(directory: PathBuf, background: super::Background) -> Self {
         let state = Rc::new(RefCell::new(State::Idle));
-        Preparer { directory, state, background, warned_direct: false, discarding: false }
+        let obstacle = Rc::new(RefCell::new(None));
+        Preparer { directory, state, background, warned_direct: false, obstacle, discarding: false }
     }
 
     /// Has a segment made that holds `bytes_min`, of at most `bytes_max` unless that is less. Nothing happens if one is being made
@@ -74,13 +77,15 @@ impl Preparer {
     fn start(&mut self, order: Order) {
         *self.state.borrow_mut() = State::Working;
         let path = self.directory.join(segment_file_name(order.id));
-        let state = self.state.clone();
+        let shown = path.display().to_string();
+        let (state, obstacle) = (self.state.clone(), self.obstacle.clone());
         self.background.spawn(
             move || make(path, order.layout, order.bytes),
             move |made| {
+                *obstacle.borrow_mut() = made.as_ref().err().map(|error| format!("making {shown}: {error}"));
                 *state.borrow_mut() = match made {
                     Ok(made) => State::Ready(order, made),
-                    Err(error) => State::Failed(order, error),
+                    Err(_) => State::Failed(order),
                 };
             },
         );
@@ -107,11 +112,16 @@ impl Preparer {
                 drop(made.file);
                 None
             }
-            other @ (State::Idle | State::Working | State::Failed(..)) => {
+            other @ (State::Idle | State::Working | State::Failed(_)) => {
                 *self.state.borrow_mut() = other;
                 None
             }
         }
+    }
+
+    #[cfg(test)]
+    pub fn is_ready(&self) -> bool {
+        matches!(*self.state.borrow(), State::Ready(..))
     }
 
     /// The layout has changed: what is made or being made is of no use.
@@ -126,18 +136,13 @@ impl Preparer {
 
     /// Why there is no segment.
     pub fn obstacle(&self) -> Option<String> {
-        match &*self.state.borrow() {
-            State::Failed(order, error) => {
-                Some(format!("making segment {} in {}: {error}", order.id.0, self.directory.display()))
-            }
-            State::Idle | State::Working | State::Ready(..) => None,
-        }
+        self.obstacle.borrow().clone()
     }
 
     /// Tries again what failed.
     pub fn retry(&mut self) {
         let failed = match &*self.state.borrow() {
-            State::Failed(order, _) => Some(*order),
+            State::Failed(order) => Some(*order),
             State::Idle | State::Working | State::Ready(..) => None,
         };
         if let Some(order) = failed {

@@ -85,8 +85,6 @@ impl Sockets {
         if socket.send_under_way || socket.shut || out.is_empty() {
             return;
         }
-        socket.sending.clear();
-        socket.sending.shrink_to(SEND_BYTES_KEPT);
         std::mem::swap(&mut socket.sending, out);
         socket.sent = 0;
         socket.send_started_ticks = now_ticks;
@@ -106,6 +104,9 @@ impl Sockets {
             socket.submit_send(ring);
             return (result as u64, None);
         }
+        // Now rather than before the next send: an idle connection keeps no large buffer.
+        socket.sending.clear();
+        socket.sending.shrink_to(SEND_BYTES_KEPT);
         (result as u64, Some(now_ticks.saturating_sub(socket.send_started_ticks)))
     }
 

@@ -60,6 +60,8 @@ pub struct Session {
     pub replies: ReplyQueue,
     /// A command over several shards is being assembled: what follows it waits, so that it sees its effect.
     pub held: bool,
+    /// The client has closed its side: once what it sent is run, the connection closes after the replies.
+    pub input_ended: bool,
     /// Its socket is closed already; it stays only until `held` is over.
     pub gone: bool,
     /// Since when the replies have been over the soft output limit.
@@ -112,6 +114,7 @@ impl Session {
             input: Vec::new(),
             replies: ReplyQueue::default(),
             held: false,
+            input_ended: false,
             gone: false,
             over_soft_limit_since_ms: None,
             turn_start_bytes: 0,
