@@ -139,14 +139,6 @@ fn a_large_argument_in_small_pieces_costs_linear_time() {
 
 // ---- the disk -------------------------------------------------------------------------------------------
 
-/// The process' largest file, as a disk that is full: growing a file beyond it fails as ENOSPC does.
-fn limit_files(server: &Server, bytes: u64) {
-    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: the limit is a valid rlimit, nothing is written back, and the process is our own child.
-    let result = unsafe { libc::prlimit(server.pid() as i32, libc::RLIMIT_FSIZE, &limit, std::ptr::null_mut()) };
-    assert_eq!(result, 0, "our own child can be limited");
-}
-
 #[test]
 fn a_full_disk_refuses_writes_serves_reads_and_heals_by_itself() {
     for policy in ["always", "everysec", "no"] {
@@ -155,7 +147,7 @@ fn a_full_disk_refuses_writes_serves_reads_and_heals_by_itself() {
         let mut server = Server::shardis_in(dir.path(), &flags);
         let mut client = server.client();
         assert_eq!(client.line("SET before 1"), Resp::ok());
-        limit_files(&server, 4 << 20);
+        server.limit_files(4 << 20);
         let value = "v".repeat(50_000);
         let mut written = 0;
         let start = Instant::now();
@@ -181,7 +173,7 @@ fn a_full_disk_refuses_writes_serves_reads_and_heals_by_itself() {
             assert!(client.line("SET during 1").text().starts_with("MISCONF"), "{policy}");
             std::thread::sleep(Duration::from_millis(7));
         }
-        limit_files(&server, libc::RLIM_INFINITY);
+        server.limit_files(libc::RLIM_INFINITY);
         support::wait_until("writes resume", Duration::from_secs(5), || client.line("SET after 1") == Resp::ok());
         assert!(server.is_running());
         server.kill();

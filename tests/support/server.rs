@@ -133,6 +133,14 @@ impl Server {
         }
     }
 
+    /// The largest file it may write, as a disk that is full: growing a file beyond it fails as ENOSPC does.
+    pub fn limit_files(&self, bytes: u64) {
+        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: the limit is a valid rlimit, nothing is written back, and the process is our own child.
+        let result = unsafe { libc::prlimit(self.pid() as i32, libc::RLIMIT_FSIZE, &limit, std::ptr::null_mut()) };
+        assert_eq!(result, 0, "our own child can be limited");
+    }
+
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the server runs");
