@@ -75,7 +75,8 @@ pub fn recover(
     }
     keyspace.set_logging(true);
     let recovered = recovery.finish().map_err(refused)?;
-    // Never onto the name of a file that is there, begun or not.
+    let segments = remove_blank(segments, &starts).map_err(world)?;
+    // Never onto the name of a file that is there.
     let last = segments.last().map_or(SegmentId(0), |(id, _)| *id);
     let next_segment = recovered.next_segment_id.max(last.next());
     Ok(ShardRecovered {
@@ -91,6 +92,23 @@ pub fn recover(
         last_wall_ms: recovered.last_wall_ms,
         last_steady_ms: recovered.last_steady_ms,
     })
+}
+
+/// Removes segments that were prepared and never begun: every start of a server leaves one. The log was recovered without
+/// them, and nothing is acknowledged in a segment before its header is written.
+fn remove_blank(
+    segments: Vec<(SegmentId, PathBuf)>,
+    starts: &[(SegmentId, Vec<u8>)],
+) -> io::Result<Vec<(SegmentId, PathBuf)>> {
+    let mut kept = Vec::new();
+    for ((id, path), (_, start)) in segments.into_iter().zip(starts) {
+        if start.iter().all(|byte| *byte == 0) {
+            std::fs::remove_file(&path)?;
+        } else {
+            kept.push((id, path));
+        }
+    }
+    Ok(kept)
 }
 
 fn cut_report(recovered: &Recovered, directory: &Path) -> Option<String> {
