@@ -6,28 +6,23 @@
 //! in between never loses a value. (Others may see a state in between: atomicity across shards needs intents.)
 
 use super::Core;
+use super::execute::ShardCall;
 use super::intake::Flow;
-use crate::commands::catalog::{CommandNumber, Run};
+use crate::commands::catalog::Run;
 use crate::router::batch::{ConnectionId, Ticket, Work};
 use crate::router::gather::{Assembly, Ending, Gathering};
 use shards::call::Args;
 use shards::keyspace::{Edit, Keyspace};
 use shards::owner::{Caller, Owner};
 use shards::reply::{Protocol, Reply};
-use shards::row::{Handler, Row, Traits};
+use shards::row::Traits;
 use shards::units::{Db, Offset, ShardId};
 use std::collections::BTreeSet;
 
 impl Core {
     /// Asks the owners for the entries of the command's keys.
-    pub(super) fn assemble(
-        &mut self,
-        connection: ConnectionId,
-        number: CommandNumber,
-        row: &'static Row<Handler>,
-        args: Args<'_>,
-        positions: &[usize],
-    ) -> Flow {
+    pub(super) fn assemble(&mut self, call: ShardCall<'_>, positions: &[usize]) -> Flow {
+        let ShardCall { connection, number, row, args } = call;
         let mut keys: Vec<(ShardId, Vec<usize>)> = Vec::new();
         for &position in positions {
             let shard = self.shard_of(args.at(position));

@@ -23,6 +23,15 @@ const TURN_REPLY_BYTES_MAX: usize = 4 << 20;
 /// Bits of a SCAN cursor that say which shard it is at.
 const CURSOR_SHARD_BITS: u32 = 10;
 
+/// A client's call of a shard's command, on its way to where it runs.
+#[derive(Clone, Copy)]
+pub(super) struct ShardCall<'a> {
+    pub(super) connection: ConnectionId,
+    pub(super) number: CommandNumber,
+    pub(super) row: &'static Row<Handler>,
+    pub(super) args: Args<'a>,
+}
+
 impl Core {
     pub(super) fn shard_of(&self, key: &[u8]) -> ShardId {
         if self.shards == 1 { self.shard } else { self.slots.shard_of(shards::slot::slot_of(key)) }
@@ -79,7 +88,7 @@ impl Core {
         session.commands += 1;
         self.stats.commands += 1;
         let flow = match run {
-            Run::Shard(row) => self.dispatch_shard(connection, number, row, args),
+            Run::Shard(row) => self.dispatch_shard(ShardCall { connection, number, row, args }),
             Run::Server(row) => {
                 self.dispatch_server(connection, number, row.name, row.handler, args);
                 Flow::Done
@@ -105,57 +114,38 @@ impl Core {
 
     // ---- commands of the shards --------------------------------------------------------------------------
 
-    fn dispatch_shard(
-        &mut self,
-        connection: ConnectionId,
-        number: CommandNumber,
-        row: &'static Row<Handler>,
-        args: Args<'_>,
-    ) -> Flow {
+    fn dispatch_shard(&mut self, call: ShardCall<'_>) -> Flow {
+        let ShardCall { row, args, .. } = call;
         if self.shards == 1 {
-            return self.run_alone(connection, number, row, args);
+            return self.run_alone(call);
         }
         match (row.route, row.keys) {
             (Route::Keyed, Keys::Range { first, last, .. }) if first == last => {
-                self.run_on(self.shard_of(args.at(first as usize)), connection, number, row, args)
+                self.run_on(self.shard_of(args.at(first as usize)), call)
             }
-            (Route::Keyed | Route::Split(_), _) => self.run_keys(connection, number, row, args),
-            (Route::Every(gather), _) => self.spread_everywhere(connection, number, row, args, Ending::Gather(gather)),
+            (Route::Keyed | Route::Split(_), _) => self.run_keys(call),
+            (Route::Every(gather), _) => self.spread_everywhere(call, Ending::Gather(gather)),
             (Route::Any, _) => {
                 let draw = self.owner.random.next_u64();
-                self.spread_everywhere(connection, number, row, args, Ending::Draw(draw))
+                self.spread_everywhere(call, Ending::Draw(draw))
             }
-            (Route::Cursor, _) => self.run_scan(connection, number, row, args),
-            (Route::Front, _) => self.run_here(connection, number, row, args),
+            (Route::Cursor, _) => self.run_scan(call),
+            (Route::Front, _) => self.run_here(call),
         }
     }
 
     /// The only shard: no routing, but SCAN's cursor has the same form everywhere.
-    fn run_alone(
-        &mut self,
-        connection: ConnectionId,
-        number: CommandNumber,
-        row: &'static Row<Handler>,
-        args: Args<'_>,
-    ) -> Flow {
-        match row.route {
-            Route::Cursor => self.run_scan(connection, number, row, args),
-            Route::Keyed | Route::Split(_) | Route::Every(_) | Route::Any | Route::Front => {
-                self.run_here(connection, number, row, args)
-            }
+    fn run_alone(&mut self, call: ShardCall<'_>) -> Flow {
+        match call.row.route {
+            Route::Cursor => self.run_scan(call),
+            Route::Keyed | Route::Split(_) | Route::Every(_) | Route::Any | Route::Front => self.run_here(call),
         }
     }
 
-    fn run_on(
-        &mut self,
-        shard: ShardId,
-        connection: ConnectionId,
-        number: CommandNumber,
-        row: &'static Row<Handler>,
-        args: Args<'_>,
-    ) -> Flow {
+    fn run_on(&mut self, shard: ShardId, call: ShardCall<'_>) -> Flow {
+        let ShardCall { connection, number, args, .. } = call;
         if shard == self.shard {
-            return self.run_here(connection, number, row, args);
+            return self.run_here(call);
         }
         if !self.has_credit(shard) {
             return Flow::Hold;
@@ -169,13 +159,8 @@ impl Core {
     }
 
     /// Runs on this core's shard, and puts the reply where it belongs.
-    fn run_here(
-        &mut self,
-        connection: ConnectionId,
-        number: CommandNumber,
-        row: &'static Row<Handler>,
-        args: Args<'_>,
-    ) -> Flow {
+    fn run_here(&mut self, call: ShardCall<'_>) -> Flow {
+        let ShardCall { connection, number, row, args } = call;
         let session = &mut self.sessions[connection.index as usize];
         let caller = Caller { db: session.db, now: self.now, protocol: session.protocol };
         if session.replies.is_direct() && session.reply_mode == ReplyMode::On {
@@ -233,28 +218,23 @@ impl Core {
     }
 
     /// Keys on several positions: on one shard after all, split by shard, or assembled.
-    fn run_keys(
-        &mut self,
-        connection: ConnectionId,
-        number: CommandNumber,
-        row: &'static Row<Handler>,
-        args: Args<'_>,
-    ) -> Flow {
+    fn run_keys(&mut self, call: ShardCall<'_>) -> Flow {
+        let ShardCall { row, args, .. } = call;
         let mut positions = std::mem::take(&mut self.key_positions);
         positions.clear();
         let found = row.find_keys(&args, &mut positions);
         let flow = match positions.first() {
             // No key to find: the handler will say what is wrong.
-            None => self.run_here(connection, number, row, args),
-            Some(_) if !found => self.run_here(connection, number, row, args),
+            None => self.run_here(call),
+            Some(_) if !found => self.run_here(call),
             Some(&first) => {
                 let home = self.shard_of(args.at(first));
                 if positions.iter().all(|&at| self.shard_of(args.at(at)) == home) {
-                    self.run_on(home, connection, number, row, args)
+                    self.run_on(home, call)
                 } else if let Route::Split(gather) = row.route {
-                    self.split(connection, number, row, args, &positions, gather)
+                    self.split(call, &positions, gather)
                 } else {
-                    self.assemble(connection, number, row, args, &positions)
+                    self.assemble(call, &positions)
                 }
             }
         };
@@ -263,15 +243,8 @@ impl Core {
     }
 
     /// One part per shard, each with its own keys and what follows a key up to the next.
-    fn split(
-        &mut self,
-        connection: ConnectionId,
-        number: CommandNumber,
-        row: &'static Row<Handler>,
-        args: Args<'_>,
-        positions: &[usize],
-        gather: Gather,
-    ) -> Flow {
+    fn split(&mut self, call: ShardCall<'_>, positions: &[usize], gather: Gather) -> Flow {
+        let ShardCall { connection, number, row, args } = call;
         if let Some(error) = uneven(row, args, positions) {
             self.refuse_call(connection, Some(number), &error);
             return Flow::Done;
@@ -305,14 +278,8 @@ impl Core {
         Flow::Done
     }
 
-    fn spread_everywhere(
-        &mut self,
-        connection: ConnectionId,
-        number: CommandNumber,
-        row: &'static Row<Handler>,
-        args: Args<'_>,
-        ending: Ending,
-    ) -> Flow {
+    fn spread_everywhere(&mut self, call: ShardCall<'_>, ending: Ending) -> Flow {
+        let ShardCall { connection, number, row, args } = call;
         if !(0..self.shards).all(|shard| self.has_credit(ShardId(shard))) {
             return Flow::Hold;
         }
@@ -365,13 +332,8 @@ impl Core {
     // ---- SCAN ---------------------------------------------------------------------------------------------
 
     /// The client's cursor is `local cursor << 10 | shard`; shards are walked in order.
-    fn run_scan(
-        &mut self,
-        connection: ConnectionId,
-        number: CommandNumber,
-        row: &'static Row<Handler>,
-        args: Args<'_>,
-    ) -> Flow {
+    fn run_scan(&mut self, call: ShardCall<'_>) -> Flow {
+        let ShardCall { connection, number, row, args } = call;
         let cursor = std::str::from_utf8(args.at(1)).ok().and_then(|text| text.parse::<u64>().ok());
         let shard = cursor.map_or(0, |cursor| cursor & ((1 << CURSOR_SHARD_BITS) - 1));
         let shard = ShardId(shard.min(self.shards as u64 - 1) as u16);

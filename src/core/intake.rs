@@ -173,7 +173,8 @@ impl Core {
             return None;
         }
         let bytes = Bytes::Accumulated(std::mem::take(&mut session.input));
-        Some(Source { connection: input.connection, bytes, parsed: 0, state: SourceState::Open })
+        let parsed = std::mem::take(&mut session.input_done);
+        Some(Source { connection: input.connection, bytes, parsed, state: SourceState::Open })
     }
 
     fn run_sources(&mut self, sources: &mut [Source<'_>]) {
@@ -237,8 +238,8 @@ impl Core {
                     return;
                 }
             }
-            if !limits.authenticated {
-                // What follows may be allowed more once this one has run.
+            if !limits.authenticated || session.one_at_a_time {
+                // What follows may be allowed more once this one has run, or may have to wait like the one before.
                 return;
             }
         }
@@ -303,13 +304,16 @@ impl Core {
             // Requests behind the one that couldn't run were parsed already; they will be parsed again.
             session.parser = Default::default();
         }
+        session.one_at_a_time = stopped;
         match &mut source.bytes {
             Bytes::Received(bytes) => session.input.extend_from_slice(&bytes[source.parsed..]),
             Bytes::Accumulated(bytes) => {
-                if source.parsed > 0 {
+                if source.parsed > bytes.len() / 2 {
                     bytes.drain(..source.parsed);
                     // Only now: shrunk at each piece of a large request, the buffer would be moved at each piece.
                     bytes.shrink_to(INPUT_BYTES_KEPT.max(bytes.len()));
+                } else {
+                    session.input_done = source.parsed;
                 }
                 session.input = std::mem::take(bytes);
             }

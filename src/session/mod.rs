@@ -57,6 +57,10 @@ pub struct Session {
     pub parser: Parser,
     /// Received bytes that are no complete command yet, or that wait because the session is held.
     pub input: Vec<u8>,
+    /// Bytes at the start of `input` that are done with; removed when they are half of it, not at each command.
+    pub input_done: usize,
+    /// The last request had to wait: parsing many ahead of it again would be in vain.
+    pub one_at_a_time: bool,
     pub replies: ReplyQueue,
     /// A command over several shards is being assembled: what follows it waits, so that it sees its effect.
     pub held: bool,
@@ -112,6 +116,8 @@ impl Session {
             commands: 0,
             parser: Parser::default(),
             input: Vec::new(),
+            input_done: 0,
+            one_at_a_time: false,
             replies: ReplyQueue::default(),
             held: false,
             input_ended: false,
