@@ -8,7 +8,7 @@ use crate::keyspace::Keyspace;
 use crate::random::Random;
 use crate::reply::{Protocol, Reply};
 use crate::row::{Row, Traits};
-use crate::units::{Db, Now, Offset};
+use crate::units::{Db, Now};
 
 pub struct Owner {
     pub keyspace: Keyspace,
@@ -51,9 +51,4 @@ impl Owner {
         assert!(!(edited && row.traits.has(Traits::READ)), "a read made an edit: {}", row.name);
         edited
     }
-}
-
-/// Bytes of edits ever made by a shard, as an offset into its stream.
-pub fn after(offset: Offset, edits: &[u8]) -> Offset {
-    Offset(offset.0 + edits.len() as u64)
 }

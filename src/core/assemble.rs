@@ -49,7 +49,7 @@ impl Core {
                 let (bytes, spans) = super::execute::copy_args(own);
                 let mut out = Vec::new();
                 let until = self.fetch(db, all_databases, Args::new(&bytes, &spans), &mut out);
-                self.deliver_own(ticket, &out, until);
+                self.deliver(ticket, &out, until);
             } else {
                 self.call(shard, ticket, Work::Fetch { all_databases }, db, protocol, own);
             }
@@ -84,7 +84,7 @@ impl Core {
         if !self.log.persistent {
             return Offset(0);
         }
-        let until = Offset(self.log.taken.0 + self.owner.keyspace.edits().len() as u64);
+        let until = self.log.end(&self.owner);
         self.log.note_adopted(until);
         until
     }
@@ -174,7 +174,7 @@ impl Core {
             if shard == self.shard {
                 let mut out = Vec::new();
                 let until = self.adopt(&edits, &mut out);
-                self.deliver_own(ticket, &out, until);
+                self.deliver(ticket, &out, until);
             } else {
                 // Past the credit if need be: the command has begun, and its session sends nothing else.
                 self.call(shard, ticket, Work::Adopt, Db(0), Protocol::Resp2, std::iter::once(edits.as_slice()));

@@ -209,7 +209,7 @@ impl Core {
             return Offset(0);
         }
         if edited {
-            let until = Offset(self.log.taken.0 + self.owner.keyspace.edits().len() as u64);
+            let until = self.log.end(&self.owner);
             self.log.note_write(&mut self.owner, row, args, caller.db, until);
             until
         } else {
@@ -310,7 +310,7 @@ impl Core {
         let caller = Caller { db, now: self.now, protocol };
         let mut out = Vec::new();
         let until = self.run_part(number, row, Args::new(&bytes, &spans), caller, &mut out);
-        self.deliver_own(ticket, &out, until);
+        self.deliver(ticket, &out, until);
     }
 
     /// A part: as a whole command, but RANDOMKEY's tells the number of keys first, for the draw.
@@ -407,7 +407,7 @@ impl Core {
                 self.caller = Some(connection);
                 part(self, args, &mut out);
                 self.caller = None;
-                self.deliver_own(ticket, &out, Offset(0));
+                self.deliver(ticket, &out, Offset(0));
             } else {
                 self.call(shard, ticket, Work::Core(number), db, protocol, args.iter());
             }

@@ -146,12 +146,8 @@ impl Core {
         }
     }
 
-    /// The local part of a spread command: as if it had come over a lane.
-    pub(super) fn deliver_own(&mut self, ticket: Ticket, reply: &[u8], until: Offset) {
-        self.deliver(ticket, reply, until);
-    }
-
-    fn deliver(&mut self, ticket: Ticket, reply: &[u8], until: Offset) {
+    /// A reply, or a part of one, for a client of this core: from a lane, or from this core's own part.
+    pub(super) fn deliver(&mut self, ticket: Ticket, reply: &[u8], until: Offset) {
         if ticket.slot == MUTED_SLOT {
             return;
         }

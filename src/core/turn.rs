@@ -77,8 +77,7 @@ impl LogState {
         if self.policy != FsyncPolicy::Always {
             return;
         }
-        // Commands that reach beyond their keys in their own database: all keys, to be safe.
-        if touches_other_databases(row) || !matches!(row.route, Route::Keyed | Route::Split(_)) {
+        if reaches_beyond_its_keys(row) {
             return self.unsettled.note_all(until);
         }
         let mut positions = Vec::new();
@@ -100,7 +99,7 @@ impl LogState {
         if self.policy != FsyncPolicy::Always || self.unsettled.is_empty() {
             return Offset(0);
         }
-        if touches_other_databases(row) || !matches!(row.route, Route::Keyed | Route::Split(_)) {
+        if reaches_beyond_its_keys(row) {
             return self.unsettled_end(owner);
         }
         let mut positions = Vec::new();
@@ -108,20 +107,24 @@ impl LogState {
         let seen = positions.iter().map(|&at| self.unsettled.until(owner.keyspace.key_hash(db, args.at(at))));
         seen.max().unwrap_or_default()
     }
-}
 
-impl LogState {
+    /// Where the edits made so far end in the shard's stream.
+    pub(super) fn end(&self, owner: &Owner) -> Offset {
+        Offset(self.taken.0 + owner.keyspace.edits().len() as u64)
+    }
+
     /// What a reply that shows much of the keyspace depends on.
     pub(super) fn unsettled_end(&self, owner: &Owner) -> Offset {
         if self.policy != FsyncPolicy::Always || self.unsettled.is_empty() {
             return Offset(0);
         }
-        Offset(self.taken.0 + owner.keyspace.edits().len() as u64)
+        self.end(owner)
     }
 }
 
-fn touches_other_databases(row: &Row<Handler>) -> bool {
-    row.traits.has(Traits::OTHER_DATABASES)
+/// Whether a command touches more than its keys in the connection's database: then all keys count, to be safe.
+fn reaches_beyond_its_keys(row: &Row<Handler>) -> bool {
+    row.traits.has(Traits::OTHER_DATABASES) || !matches!(row.route, Route::Keyed | Route::Split(_))
 }
 
 impl Core {
@@ -195,8 +198,8 @@ impl Core {
     /// Bytes of edits whose replies can't go yet: what a slow disk makes pile up. `fresh` bytes of them don't count, having come
     /// just now or in one piece: a single large value is no sign of a slow disk.
     pub fn count_backlog(&mut self, fresh: u64) {
-        let end = self.log.taken.0 + self.owner.keyspace.edits().len() as u64;
-        self.log.backlog_bytes = (end - self.log.released.0).saturating_sub(fresh);
+        let end = self.log.end(&self.owner);
+        self.log.backlog_bytes = (end.0 - self.log.released.0).saturating_sub(fresh);
     }
 
     /// Moves a connection's replies that may go to its output.
