@@ -60,7 +60,7 @@ impl Unsettled {
 }
 
 #[derive(Default)]
-struct AlreadyHashed(u64);
+pub(crate) struct AlreadyHashed(u64);
 
 impl Hasher for AlreadyHashed {
     fn finish(&self) -> u64 {
