@@ -6,6 +6,7 @@
 //! transactions and single commands take effect agrees with real time (strict serializability).
 //!
 //! - `intents`: one shard's intents, and the lines of those that wait for them;
+//! - `participant`: what a shard says to those that ask for intents;
 //! - `acquisition`: one transaction's way to holding all of its intents, seen from the core of its connection.
 //!
 //! Rule against deadlock: who holds intents on one shard never waits on another for anybody older. It *yields* instead: it keeps
@@ -14,9 +15,11 @@
 
 mod acquisition;
 mod intents;
+mod participant;
 
 pub use acquisition::{Acquisition, Ask, Step};
-pub use intents::{Access, Claim, Intents, Outcome, Standing};
+pub use intents::{Access, Claim, Standing};
+pub use participant::{Participant, Verdict};
 
 use crate::units::ShardId;
 
