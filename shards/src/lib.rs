@@ -17,3 +17,4 @@ pub mod slot;
 pub mod units;
 pub mod unsettled;
 pub mod wal;
+pub mod watches;
