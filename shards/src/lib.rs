@@ -18,3 +18,4 @@ pub mod transaction;
 pub mod units;
 pub mod unsettled;
 pub mod wal;
+pub mod watches;

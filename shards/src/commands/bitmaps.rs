@@ -4,7 +4,7 @@
 
 mod bitfield;
 
-use super::strings::{clamp_range, is_backwards, remove_expired};
+use super::strings::{clamp_range, is_backwards, make_raw, remove_expired};
 use crate::call::Call;
 use crate::error::{CommandError, CommandResult, SYNTAX};
 use crate::keyspace::{NewDeadline, StringRef};
@@ -69,21 +69,22 @@ fn setbit(call: &mut Call<'_>) -> CommandResult {
     let bit = parse_integer(call.args.at(3)).filter(|bit| matches!(bit, 0 | 1)).ok_or(BAD_BIT)? as u8;
     let at = (offset >> 3) as usize;
     let shift = 7 - (offset & 7);
-    let (byte, unchanged) = match call.keyspace.get_to_write(call.db, key, call.now) {
+    let (byte, is_same, is_raw) = match call.keyspace.get_to_write(call.db, key, call.now) {
         None => {
             remove_expired(call, key);
-            (0, false)
+            (0, false, false)
         }
         Some(entry) => {
             let value = entry.string()?;
             let byte = value.as_bytes(&mut itoa::Buffer::new()).get(at).copied();
-            let same = byte.is_some_and(|byte| byte >> shift & 1 == bit);
-            // A write in place makes the value raw, even if no bit changes.
-            (byte.unwrap_or(0), same && matches!(value, StringRef::Raw(_)))
+            let is_same = byte.is_some_and(|byte| byte >> shift & 1 == bit);
+            (byte.unwrap_or(0), is_same, matches!(value, StringRef::Raw(_)))
         }
     };
-    if !unchanged {
+    if !is_same {
         call.keyspace.splice(call.db, key, at, &[byte & !(1 << shift) | bit << shift]);
+    } else if !is_raw {
+        make_raw(call);
     }
     call.reply.integer((byte >> shift & 1) as i64);
     Ok(())

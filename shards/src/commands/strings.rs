@@ -183,8 +183,12 @@ fn append(call: &mut Call<'_>) -> CommandResult {
     require_length(call, len as u64, tail.len())?;
     if !tail.is_empty() {
         call.keyspace.splice(call.db, key, len, tail);
-    } else if !is_raw {
-        make_raw(call);
+    } else {
+        if !is_raw {
+            make_raw(call);
+        }
+        // Nothing was appended, and to Redis that is a write.
+        call.keyspace.touch(call.db, key);
     }
     call.reply.integer((len + tail.len()) as i64);
     Ok(())
@@ -218,11 +222,7 @@ pub(super) fn remove_expired(call: &mut Call<'_>, key: &[u8]) {
 /// Keeps the live string at argument 1 as plain bytes, as Redis does before a write in place, even one that then
 /// changes nothing: OBJECT ENCODING shows it.
 pub(super) fn make_raw(call: &mut Call<'_>) {
-    let key = call.args.at(1);
-    let entry = call.keyspace.peek(call.db, key, call.now);
-    let value = entry.and_then(|entry| entry.string().ok()).expect("the caller saw a string there").to_bytes();
-    let text = value.into_owned();
-    call.keyspace.put_raw(call.db, key, &text, NewDeadline::Keep);
+    call.keyspace.keep_raw(call.db, call.args.at(1));
 }
 
 fn require_length(call: &Call<'_>, offset: u64, part: usize) -> CommandResult {

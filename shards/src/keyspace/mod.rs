@@ -1,5 +1,5 @@
 //! The keyspace: what every key holds and until when. Its mutating functions are one per kind of edit, and
-//! each writes its own edit as it mutates, so nothing can change unlogged.
+//! each records its own edit as it mutates, so nothing can change unlogged and untold.
 //!
 //! Reads never write: an expired key is absent for readers and is removed by `expire_due`, through an edit.
 //! (Access bits, for LRU and LFU, are no part of the data: reads may touch them.)
@@ -23,6 +23,7 @@ pub use entry::{Encoding, Entry, StringRef, Value};
 
 use crate::random::Random;
 use crate::units::{Db, Deadline, Now};
+use crate::watches::{Content, Watcher, Watches};
 use edit::EditLog;
 use std::cell::Cell;
 use store::Store;
@@ -62,6 +63,7 @@ pub struct ShardCursor(pub u64);
 pub struct Keyspace<S: Store = Table> {
     store: S,
     log: EditLog,
+    watches: Watches,
     /// The time of the last access, as entries note it: a write, which knows no time, makes new entries with it.
     last_access: Cell<u32>,
     lookups: Cell<Lookups>,
@@ -83,7 +85,13 @@ impl Keyspace {
 
 impl<S: Store> Keyspace<S> {
     fn with_store(store: S) -> Self {
-        Keyspace { store, log: EditLog::default(), last_access: Cell::default(), lookups: Cell::default() }
+        Keyspace {
+            store,
+            log: EditLog::default(),
+            watches: Watches::default(),
+            last_access: Cell::default(),
+            lookups: Cell::default(),
+        }
     }
 
     pub fn databases(&self) -> u16 {
@@ -180,8 +188,7 @@ impl<S: Store> Keyspace<S> {
     /// `key_hash` of the key that the ticket is for.
     #[inline]
     pub fn ticket_hash(&self, db: Db, ticket: PrefetchTicket) -> u64 {
-        // The table's hash is the same in all databases; an odd factor keeps databases apart.
-        ticket.0 ^ (db.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        in_database(db, ticket.0)
     }
     /// Milliseconds until the next deadline of any key falls due, 0 when one is; `None` when no key has one.
     pub fn next_deadline(&self, now: Now) -> Option<u64> {
@@ -217,13 +224,13 @@ impl<S: Store> Keyspace<S> {
         }
         assert!(splice_fits(offset as u64, bytes), "commands check the length of strings");
         self.store.splice(db, self.store.hash(key), key, offset, bytes, self.last_access.get());
-        self.log.push(&Edit::Splice { db, key, offset: offset as u64, bytes });
+        self.record(&Edit::Splice { db, key, offset: offset as u64, bytes });
     }
     /// Removes `key`, expired or not; whether it was there.
     pub fn remove(&mut self, db: Db, key: &[u8]) -> bool {
         let there = self.store.remove(db, self.store.hash(key), key);
         if there {
-            self.log.push(&Edit::Remove { db, key });
+            self.record(&Edit::Remove { db, key });
         }
         there
     }
@@ -231,7 +238,7 @@ impl<S: Store> Keyspace<S> {
     pub fn set_deadline(&mut self, db: Db, key: &[u8], deadline: Option<Deadline>) -> bool {
         let there = self.store.set_deadline(db, self.store.hash(key), key, deadline);
         if there {
-            self.log.push(&Edit::SetDeadline { db, key, deadline });
+            self.record(&Edit::SetDeadline { db, key, deadline });
         }
         there
     }
@@ -244,7 +251,7 @@ impl<S: Store> Keyspace<S> {
         let (hash, to_hash) = (self.store.hash(key), self.store.hash(to_key));
         let there = self.store.rename((db, hash, key), (to_db, to_hash, to_key));
         if there {
-            self.log.push(&Edit::Rename { db, key, to_db, to_key });
+            self.record(&Edit::Rename { db, key, to_db, to_key });
         }
         there
     }
@@ -260,17 +267,17 @@ impl<S: Store> Keyspace<S> {
     /// Empties a database. Its memory comes back by and by, through `reclaim`.
     pub fn flush(&mut self, db: Db) {
         self.store.flush(db);
-        self.log.push(&Edit::Flush { db });
+        self.record(&Edit::Flush { db });
     }
     /// Empties all databases.
     pub fn flush_all(&mut self) {
         self.all_databases().for_each(|db| self.store.flush(db));
-        self.log.push(&Edit::FlushAll);
+        self.record(&Edit::FlushAll);
     }
     /// Exchanges the contents of two databases.
     pub fn swap(&mut self, a: Db, b: Db) {
         self.store.swap(a, b);
-        self.log.push(&Edit::Swap { a, b });
+        self.record(&Edit::Swap { a, b });
     }
     /// Removes keys whose deadline is due, at most `limit` of them; how many were removed.
     pub fn expire_due(&mut self, now: Now, limit: usize) -> usize {
@@ -283,16 +290,53 @@ impl<S: Store> Keyspace<S> {
                 key.clear();
                 key.extend_from_slice(entry.key());
                 assert!(self.store.remove(db, hash, &key), "a due key is there");
-                self.log.push(&Edit::Remove { db, key: &key });
+                self.record(&Edit::Remove { db, key: &key });
                 removed += 1;
             }
         }
         removed
     }
+    /// Tells those who watch `key` that it was written, where a command had nothing to change and so made no edit, but counts
+    /// as a write (APPEND of nothing).
+    pub fn touch(&mut self, db: Db, key: &[u8]) {
+        if !self.watches.is_empty() {
+            self.watches.written(self.key_hash(db, key), db, key);
+        }
+    }
+    /// Keeps the string at `key` as plain bytes from here on ("raw"), which only OBJECT ENCODING shows: an edit, but nothing
+    /// that is told to anybody. Nothing happens when there is no string.
+    pub fn keep_raw(&mut self, db: Db, key: &[u8]) {
+        let Some(entry) = self.find(db, key) else { return };
+        let Value::String(value) = entry.value();
+        let value = value.to_bytes().into_owned();
+        let (hash, value) = (self.store.hash(key), StringRef::Raw(&value));
+        let deadline = self.store.put(db, hash, key, value, NewDeadline::Keep, self.last_access.get());
+        self.log.push(&Edit::Put { db, key, value, deadline });
+    }
     /// Gives back memory of flushed databases, at most `limit` segments (of up to 512 keys) of it; whether there is more.
     /// For the shard's tick: no content changes.
     pub fn reclaim(&mut self, limit: usize) -> bool {
         self.store.reclaim(limit)
+    }
+
+    // ---- watches (WATCH): the server asks, edits answer --------------------------------------------------
+
+    /// `watcher` watches `key` from now on; a second time changes nothing.
+    pub fn watch(&mut self, watcher: Watcher, db: Db, key: &[u8], now: Now) {
+        let is_live = self.peek(db, key, now).is_some();
+        self.watches.watch(watcher, self.key_hash(db, key), db, key, is_live);
+    }
+    /// Whether a key that `watcher` watches was written or has expired since. For EXEC: not once its own writes have begun.
+    pub fn is_broken(&self, watcher: Watcher, now: Now) -> bool {
+        match self.watches.intact(watcher) {
+            // An edit would have told, but expiry needs none.
+            Some(mut keys) => keys.any(|watched| self.peek(watched.db, watched.key, now).is_some() != watched.was_live),
+            None => true,
+        }
+    }
+    /// Forgets all that `watcher` watches and whether it is broken (EXEC, DISCARD, UNWATCH, the end of a connection).
+    pub fn unwatch(&mut self, watcher: Watcher) {
+        self.watches.unwatch(watcher);
     }
 
     // ---- edits as bytes ----------------------------------------------------------------------------------
@@ -350,6 +394,7 @@ impl<S: Store> Keyspace<S> {
     /// Panics unless all structures agree with each other. Walks everything: for tests and the simulation.
     pub fn check_invariants(&self) {
         self.store.check_invariants();
+        self.watches.check_invariants(&self.store);
     }
 
     fn all_databases(&self) -> impl Iterator<Item = Db> + use<S> {
@@ -371,11 +416,26 @@ impl<S: Store> Keyspace<S> {
         self.last_access.set(access);
         access
     }
+    /// The shard's one sink of events: every edit passes here once the store shows it, however it came about. The log takes it
+    /// if there is one; whoever waits for a change of a key is told if anybody does: today those who watch; here is
+    /// also where blocked clients, client-side caches and keyspace notifications hear of it. While nobody listens, all of
+    /// that together is one branch.
+    #[inline]
+    fn record(&mut self, edit: &Edit<'_>) {
+        self.log.push(edit);
+        if !self.watches.is_empty() {
+            self.tell(edit);
+        }
+    }
+    #[cold]
+    fn tell(&mut self, edit: &Edit<'_>) {
+        self.watches.edited(edit, &self.store);
+    }
     #[inline]
     fn put_string(&mut self, db: Db, key: &[u8], value: StringRef<'_>, deadline: NewDeadline) {
         let hash = self.store.hash(key);
         let deadline = self.store.put(db, hash, key, value, deadline, self.last_access.get());
-        self.log.push(&Edit::Put { db, key, value, deadline });
+        self.record(&Edit::Put { db, key, value, deadline });
     }
     /// Whether an edit from outside makes sense here: it may come from a damaged or hostile source.
     fn check(&self, edit: &Edit<'_>) -> Result<(), EditError> {
@@ -415,6 +475,22 @@ impl<S: Store> Keyspace<S> {
             Edit::Swap { a, b } => self.swap(a, b),
         }
     }
+}
+
+/// What watches ask of the keyspace, for which the store is enough: edits come when it has them already.
+impl<S: Store> Content for S {
+    fn hash(&self, db: Db, key: &[u8]) -> u64 {
+        in_database(db, Store::hash(self, key))
+    }
+    fn holds(&self, db: Db, key: &[u8]) -> bool {
+        self.find(db, Store::hash(self, key), key).is_some()
+    }
+}
+
+/// The store's hash is the same in all databases; an odd factor keeps databases apart.
+#[inline]
+fn in_database(db: Db, hash: u64) -> u64 {
+    hash ^ (db.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 fn is_due(entry: &Entry<'_>, now: Now) -> bool {

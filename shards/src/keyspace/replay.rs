@@ -13,8 +13,9 @@ type Hashed<'a> = (Edit<'a>, u64);
 
 impl<S: Store> Keyspace<S> {
     /// Applies all edits in `bytes`, one record's, without logging them. At one that can't be, those before it are
-    /// applied.
+    /// applied. For recovery, which comes before clients: nobody is told.
     pub fn replay_all(&mut self, mut bytes: &[u8]) -> Result<(), EditError> {
+        assert!(self.watches.is_empty(), "nobody watches a shard before its recovery is over");
         let logging = self.log.is_enabled();
         self.log.set_enabled(false);
         let mut result = Ok(());

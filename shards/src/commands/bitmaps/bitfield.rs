@@ -122,8 +122,12 @@ impl Field {
     }
     fn write(self, call: &mut Call<'_>, window: u128, value: i64) {
         let cleared = window & !(self.mask() << self.shift());
-        let window = cleared | (value as u128 & self.mask()) << self.shift();
-        let bytes = window.to_be_bytes();
+        let changed = cleared | (value as u128 & self.mask()) << self.shift();
+        if changed == window {
+            // The string is long enough, and raw: nothing to write, nobody to tell.
+            return;
+        }
+        let bytes = changed.to_be_bytes();
         let bytes = &bytes[bytes.len() - WINDOW_BYTES..][..self.last_byte() - self.first_byte() + 1];
         call.keyspace.splice(call.db, call.args.at(1), self.first_byte(), bytes);
     }

@@ -66,6 +66,8 @@ fn put_or_expire(call: &mut Call<'_>, deadline: NewDeadline) {
     match deadline {
         NewDeadline::At(at) if at.is_due(call.now) => {
             call.keyspace.remove(call.db, key);
+            // To Redis the key is set first, wherefore those who watch it hear of it even where nothing was.
+            call.keyspace.touch(call.db, key);
         }
         NewDeadline::At(_) | NewDeadline::None | NewDeadline::Keep => call.keyspace.put(call.db, key, value, deadline),
     }
