@@ -113,6 +113,7 @@ impl Watches {
             }
             Edit::Flush { db } => self.break_where(|watched| watched.db == db && watched.was_live),
             Edit::FlushAll => self.break_where(|watched| watched.was_live),
+            Edit::Nothing => {}
             // What had not been live is not changed by what isn't there either. Something there that has expired,
             // but was not removed yet, would do no harm; to take it for a change costs a client one more try.
             Edit::Swap { a, b } => self.break_where(|watched| {

@@ -365,7 +365,6 @@ impl Filter {
     fn matches(&self, session: &Session, caller: Option<u64>) -> bool {
         let same = |wanted: &Option<Vec<u8>>, address: &str| wanted.as_ref().is_none_or(|w| w == address.as_bytes());
         !self.other_type
-            && !session.gone
             && (self.ids.is_empty() || self.ids.contains(&session.id))
             && same(&self.address, &session.address)
             && same(&self.local_address, &session.local_address)

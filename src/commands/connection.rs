@@ -110,6 +110,7 @@ fn quit(call: &mut ServerCall<'_>) -> CommandResult {
 
 fn reset(call: &mut ServerCall<'_>) -> CommandResult {
     let open = call.core.config.requirepass.is_empty();
+    call.core.stop_watching(call.connection);
     call.session().reset(open);
     call.reply().simple("RESET");
     Ok(())

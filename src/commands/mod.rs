@@ -12,8 +12,10 @@ pub mod latency;
 pub mod server;
 #[cfg(test)]
 mod tests;
+pub mod transaction;
 
-use crate::core::Core;
+use crate::commands::catalog::CommandNumber;
+use crate::core::{Core, Flow};
 use crate::router::batch::ConnectionId;
 use shards::call::Args;
 use shards::error::CommandResult;
@@ -32,6 +34,8 @@ pub enum ServerHandler {
         part: fn(&mut Core, Args<'_>, &mut Vec<u8>),
         merge: fn(&mut ServerCall<'_>, &[Vec<u8>]) -> CommandResult,
     },
+    /// Decides itself what becomes of its reply, and may have to be tried again later (EXEC).
+    Flow(fn(&mut Core, ConnectionId, CommandNumber, Args<'_>) -> Flow),
 }
 
 /// What a server handler gets.
@@ -103,4 +107,5 @@ pub const FAMILIES: &[&[Row<ServerHandler>]] = &[
     latency::ROWS,
     debug::ROWS,
     server::ROWS,
+    transaction::ROWS,
 ];

@@ -6,22 +6,20 @@ use super::turn::BACKLOG_BYTES_MAX;
 use crate::commands::catalog::{Command, CommandNumber, Run};
 use crate::commands::{ServerCall, ServerHandler};
 use crate::router::batch::{ConnectionId, Ticket, Work};
-use crate::router::gather::{Ending, Gathering};
-use crate::session::{Closing, ReplyMode};
-use shards::call::{Args, Span};
+use crate::router::gather::{self, Ending, Gathering};
+use crate::router::program::{self, Kind, Program, Request, copy_args};
+use crate::session::{Closing, ReplyMode, Session};
+use shards::call::Args;
 use shards::error::{CommandError, DB_OUT_OF_RANGE};
 use shards::owner::Caller;
 use shards::reply::{Protocol, Reply};
-use shards::row::{Gather, Handler, Keys, Route, Row, Traits};
+use shards::row::{Handler, Keys, Route, Row, Traits};
 use shards::units::{Db, Offset, ShardId};
 
 const NO_AUTH: CommandError = CommandError::new("NOAUTH Authentication required.");
 
 /// One connection's replies in one turn: a pipeline of large values must not keep the core from its other clients.
-const TURN_REPLY_BYTES_MAX: usize = 4 << 20;
-
-/// Bits of a SCAN cursor that say which shard it is at.
-const CURSOR_SHARD_BITS: u32 = 10;
+pub(super) const TURN_REPLY_BYTES_MAX: usize = 4 << 20;
 
 /// A client's call of a shard's command, on its way to where it runs.
 #[derive(Clone, Copy)]
@@ -88,11 +86,9 @@ impl Core {
         session.commands += 1;
         self.stats.commands += 1;
         let flow = match run {
+            _ if session.multi.is_some() && !ends_queueing(run) => self.queue(connection, number, args),
             Run::Shard(row) => self.dispatch_shard(ShardCall { connection, number, row, args }),
-            Run::Server(row) => {
-                self.dispatch_server(connection, number, row.name, row.handler, args);
-                Flow::Done
-            }
+            Run::Server(row) => self.dispatch_server(connection, number, row, args),
         };
         if flow == Flow::Hold {
             // It comes again, and must find everything as it was: the next reply is skipped once.
@@ -105,8 +101,24 @@ impl Core {
         flow
     }
 
-    fn refuse_call(&mut self, connection: ConnectionId, number: Option<CommandNumber>, error: &CommandError) {
+    /// The error of a command that was run.
+    pub fn answer_error(&mut self, connection: ConnectionId, number: CommandNumber, error: &CommandError) {
+        let mut reply = Vec::new();
+        Reply::new(&mut reply, Protocol::Resp2).error(error);
+        self.latency.executed(number, self.ticks, Some(&reply));
+        self.answer(connection, &reply, Offset(0));
+    }
+
+    pub(super) fn refuse_call(
+        &mut self,
+        connection: ConnectionId,
+        number: Option<CommandNumber>,
+        error: &CommandError,
+    ) {
         self.latency.rejected(number, error);
+        if let Some(multi) = self.session_mut(connection).and_then(|session| session.multi.as_mut()) {
+            multi.failed = true;
+        }
         let mut reply = Vec::new();
         Reply::new(&mut reply, Protocol::Resp2).error(error);
         self.answer(connection, &reply, Offset(0));
@@ -124,6 +136,7 @@ impl Core {
                 self.run_on(self.shard_of(args.at(first as usize)), call)
             }
             (Route::Keyed | Route::Split(_), _) => self.run_keys(call),
+            (Route::Every(_), _) if row.traits.has(Traits::WRITE) => self.run_as_transaction(call),
             (Route::Every(gather), _) => self.spread_everywhere(call, Ending::Gather(gather)),
             (Route::Any, _) => {
                 let draw = self.owner.random.next_u64();
@@ -143,19 +156,56 @@ impl Core {
     }
 
     fn run_on(&mut self, shard: ShardId, call: ShardCall<'_>) -> Flow {
-        let ShardCall { connection, number, args, .. } = call;
+        let ShardCall { connection, number, row, args } = call;
+        let session = &mut self.sessions[connection.index as usize];
+        if session.flying > 0 && session.flying_to != shard {
+            return wait_for_replies(session);
+        }
         if shard == self.shard {
+            if self.must_wait(row, args) {
+                self.park_own(call);
+                return Flow::Done;
+            }
             return self.run_here(call);
         }
         if !self.has_credit(shard) {
             return Flow::Hold;
         }
         let session = &mut self.sessions[connection.index as usize];
+        session.flying += 1;
+        session.flying_to = shard;
         let (db, protocol) = (session.db, session.protocol);
         let slot = if mutes(session.reply_mode) { MUTED_SLOT } else { session.replies.reserve() };
-        let ticket = Ticket { connection, slot, part: 0 };
+        let ticket = Ticket { connection, slot, part: 0, spread: false };
         self.call(shard, ticket, Work::Command(number), db, protocol, args.iter());
         Flow::Done
+    }
+
+    /// Over several shards: takes intents on all of them first.
+    fn run_as_transaction(&mut self, call: ShardCall<'_>) -> Flow {
+        let ShardCall { connection, number, row, args } = call;
+        let session = &mut self.sessions[connection.index as usize];
+        if session.flying > 0 {
+            return wait_for_replies(session);
+        }
+        let (db, protocol) = (session.db, session.protocol);
+        let scratch = program::needs_scratch(&self.slots, row, &args) && !matches!(row.route, Route::Split(_));
+        let kind = if scratch { Kind::Steps { scratch: true } } else { Kind::Direct };
+        let mut program = Program::new(kind, self.slots, self.shard, protocol);
+        let request = Request { number, row, args, db, draw: 0 };
+        if let Err(error) = program.add(request) {
+            self.refuse_call(connection, Some(number), &error);
+            return Flow::Done;
+        }
+        if !self.have_credit(&program) {
+            return Flow::Hold;
+        }
+        self.begin_transaction(connection, program, false, 0);
+        Flow::Done
+    }
+
+    pub(super) fn have_credit(&self, program: &Program) -> bool {
+        program.participants().all(|shard| self.has_credit(shard))
     }
 
     /// Runs on this core's shard, and puts the reply where it belongs.
@@ -217,79 +267,46 @@ impl Core {
         }
     }
 
-    /// Keys on several positions: on one shard after all, split by shard, or assembled.
+    /// Keys on several positions: on one shard after all, or a transaction.
     fn run_keys(&mut self, call: ShardCall<'_>) -> Flow {
         let ShardCall { row, args, .. } = call;
         let mut positions = std::mem::take(&mut self.key_positions);
         positions.clear();
         let found = row.find_keys(&args, &mut positions);
-        let flow = match positions.first() {
-            // No key to find: the handler will say what is wrong.
-            None => self.run_here(call),
-            Some(_) if !found => self.run_here(call),
-            Some(&first) => {
-                let home = self.shard_of(args.at(first));
-                if positions.iter().all(|&at| self.shard_of(args.at(at)) == home) {
-                    self.run_on(home, call)
-                } else if let Route::Split(gather) = row.route {
-                    self.split(call, &positions, gather)
-                } else {
-                    self.assemble(call, &positions)
-                }
-            }
-        };
+        let home = program::home(&self.slots, &args, &positions);
+        let keys = found && !positions.is_empty();
         self.key_positions = positions;
-        flow
-    }
-
-    /// One part per shard, each with its own keys and what follows a key up to the next.
-    fn split(&mut self, call: ShardCall<'_>, positions: &[usize], gather: Gather) -> Flow {
-        let ShardCall { connection, number, row, args } = call;
-        if let Some(error) = uneven(row, args, positions) {
-            self.refuse_call(connection, Some(number), &error);
-            return Flow::Done;
+        match home {
+            // No key to find: the handler will say what is wrong.
+            _ if !keys => self.run_here(call),
+            Some(home) => self.run_on(home, call),
+            None => self.run_as_transaction(call),
         }
-        let mut parts: Vec<(ShardId, Vec<usize>)> = Vec::new();
-        let mut part_of_shard = vec![u16::MAX; self.shards as usize];
-        let mut order = Vec::with_capacity(positions.len());
-        for &position in positions {
-            let shard = self.shard_of(args.at(position));
-            let part = &mut part_of_shard[shard.0 as usize];
-            if *part == u16::MAX {
-                *part = parts.len() as u16;
-                parts.push((shard, Vec::new()));
-            }
-            parts[*part as usize].1.push(position);
-            order.push(*part);
-        }
-        if !parts.iter().all(|(shard, _)| self.has_credit(*shard)) {
-            return Flow::Hold;
-        }
-        let mut gathering = Gathering::new(Ending::Gather(gather), parts.len(), self.protocol(connection));
-        gathering.order = order;
-        let slot = self.reserve_gathering(connection, gathering);
-        let step = positions.get(1).map_or(1, |second| second - positions[0]);
-        for (part, (shard, keys)) in parts.into_iter().enumerate() {
-            let name = std::iter::once(args.at(0));
-            let own = keys.iter().flat_map(|&key| (key..key + step).map(|at| args.at(at)));
-            let ticket = Ticket { connection, slot, part: part as u16 };
-            self.call_or_run(shard, ticket, number, row, name.chain(own));
-        }
-        Flow::Done
     }
 
     fn spread_everywhere(&mut self, call: ShardCall<'_>, ending: Ending) -> Flow {
         let ShardCall { connection, number, row, args } = call;
+        let session = &mut self.sessions[connection.index as usize];
+        if session.flying > 0 {
+            return wait_for_replies(session);
+        }
         if !(0..self.shards).all(|shard| self.has_credit(ShardId(shard))) {
             return Flow::Hold;
         }
-        let gathering = Gathering::new(ending, self.shards as usize, self.protocol(connection));
+        let mut gathering = Gathering::new(ending, self.shards as usize, self.protocol(connection));
+        self.hold_for(connection, &mut gathering);
         let slot = self.reserve_gathering(connection, gathering);
         for shard in 0..self.shards {
-            let ticket = Ticket { connection, slot, part: shard };
+            let ticket = Ticket { connection, slot, part: shard, spread: true };
             self.call_or_run(ShardId(shard), ticket, number, row, args.iter());
         }
         Flow::Done
+    }
+
+    /// What follows on the connection waits for the gathering.
+    pub(super) fn hold_for(&mut self, connection: ConnectionId, gathering: &mut Gathering) {
+        gathering.holds = true;
+        self.sessions[connection.index as usize].held = true;
     }
 
     /// A part of a spread command: over the lane, or right here.
@@ -331,25 +348,23 @@ impl Core {
 
     // ---- SCAN ---------------------------------------------------------------------------------------------
 
-    /// The client's cursor is `local cursor << 10 | shard`; shards are walked in order.
+    /// The client's cursor names the shard; shards are walked in order.
     fn run_scan(&mut self, call: ShardCall<'_>) -> Flow {
         let ShardCall { connection, number, row, args } = call;
-        let cursor = std::str::from_utf8(args.at(1)).ok().and_then(|text| text.parse::<u64>().ok());
-        let shard = cursor.map_or(0, |cursor| cursor & ((1 << CURSOR_SHARD_BITS) - 1));
-        let shard = ShardId(shard.min(self.shards as u64 - 1) as u16);
-        let mut digits = itoa::Buffer::new();
-        let local = match cursor {
-            Some(cursor) => digits.format(cursor >> CURSOR_SHARD_BITS).as_bytes(),
-            // The handler knows the error text.
-            None => args.at(1),
-        };
+        let (shard, local) = gather::split_cursor(args.at(1), self.shards);
+        let session = &mut self.sessions[connection.index as usize];
+        if session.flying > 0 && session.flying_to != shard {
+            return wait_for_replies(session);
+        }
         if !self.has_credit(shard) {
             return Flow::Hold;
         }
-        let gathering = Gathering::new(Ending::Scan { shard, shards: self.shards }, 1, self.protocol(connection));
+        let ending = Ending::Scan { shard, shards: self.shards };
+        let mut gathering = Gathering::new(ending, 1, self.protocol(connection));
+        self.hold_for(connection, &mut gathering);
         let slot = self.reserve_gathering(connection, gathering);
-        let ticket = Ticket { connection, slot, part: 0 };
-        let rewritten = [args.at(0), local].into_iter().chain(args.from(2).iter());
+        let ticket = Ticket { connection, slot, part: 0, spread: true };
+        let rewritten = [args.at(0), &local].into_iter().chain(args.from(2).iter());
         self.call_or_run(shard, ticket, number, row, rewritten);
         Flow::Done
     }
@@ -360,16 +375,16 @@ impl Core {
         &mut self,
         connection: ConnectionId,
         number: CommandNumber,
-        name: &'static str,
-        handler: ServerHandler,
+        row: &'static Row<ServerHandler>,
         args: Args<'_>,
-    ) {
-        let mut out = Vec::new();
-        let run = match handler {
+    ) -> Flow {
+        let run = match row.handler {
             ServerHandler::Here(run) => run,
             ServerHandler::Everywhere { check, .. } => check,
+            ServerHandler::Flow(run) => return run(self, connection, number, args),
         };
-        let mut call = ServerCall { core: self, connection, args, out: &mut out, name, asked_in: None };
+        let mut out = Vec::new();
+        let mut call = ServerCall { core: self, connection, args, out: &mut out, name: row.name, asked_in: None };
         let result = run(&mut call);
         if let Err(error) = &result {
             out.clear();
@@ -377,13 +392,16 @@ impl Core {
         }
         let failed = out.first() == Some(&b'-');
         self.latency.executed(number, self.ticks, failed.then_some(&out));
-        match handler {
+        match row.handler {
             // A check that has already replied has settled the call (CLIENT KILL of the caller, HELP).
             ServerHandler::Everywhere { part, .. } if out.is_empty() => {
                 self.run_everywhere(connection, number, part, args)
             }
-            ServerHandler::Here(_) | ServerHandler::Everywhere { .. } => self.answer(connection, &out, Offset(0)),
+            ServerHandler::Here(_) | ServerHandler::Everywhere { .. } | ServerHandler::Flow(_) => {
+                self.answer(connection, &out, Offset(0))
+            }
         }
+        Flow::Done
     }
 
     fn run_everywhere(
@@ -401,7 +419,7 @@ impl Core {
         let slot = self.reserve_gathering(connection, Gathering::new(ending, self.shards as usize, protocol));
         let db = self.sessions[connection.index as usize].db;
         for shard in (0..self.shards).map(ShardId) {
-            let ticket = Ticket { connection, slot, part: shard.0 };
+            let ticket = Ticket { connection, slot, part: shard.0, spread: true };
             if shard == self.shard {
                 let mut out = Vec::new();
                 self.caller = Some(connection);
@@ -500,36 +518,24 @@ fn unknown_subcommand(parent: &str, sub: &[u8]) -> CommandError {
     CommandError::owned(format!("ERR unknown subcommand '{sub}'. Try {help} HELP."))
 }
 
-/// A split needs the same number of arguments behind each key (MSET's odd one is an error before anything is done).
-fn uneven(row: &'static Row<Handler>, args: Args<'_>, positions: &[usize]) -> Option<CommandError> {
-    let Keys::Range { step, .. } = row.keys else { return None };
-    let step = step as usize;
-    let last = positions.last().map_or(0, |last| last + step);
-    let whole = step == 1 || (last == args.len() && positions.windows(2).all(|pair| pair[1] - pair[0] == step));
-    (!whole).then(|| CommandError::wrong_arity(row.name))
-}
-
-pub(super) fn copy_args<'a>(args: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Vec<Span>) {
-    let (mut bytes, mut spans) = (Vec::new(), Vec::new());
-    for arg in args {
-        spans.push(Span { start: bytes.len() as u32, len: arg.len() as u32 });
-        bytes.extend_from_slice(arg);
-    }
-    (bytes, spans)
-}
-
 /// A database index among the arguments, checked against the number of databases.
 pub fn database(core: &Core, arg: &[u8]) -> Result<Db, CommandError> {
     let index = shards::numbers::parse_integer(arg).ok_or(shards::error::NOT_AN_INTEGER)?;
     if (0..core.config.databases as i64).contains(&index) { Ok(Db(index as u16)) } else { Err(DB_OUT_OF_RANGE) }
 }
 
-/// The cursor a client gets for a shard's local one.
-pub(super) fn client_cursor(local: u64, shard: ShardId, shards: u16) -> u64 {
-    match local {
-        // This shard is done: on to the next, or the end.
-        0 if shard.0 + 1 == shards => 0,
-        0 => shard.0 as u64 + 1,
-        local => local << CURSOR_SHARD_BITS | shard.0 as u64,
+/// Commands of the connection under way to another shard come first, so that effects are seen in the order sent.
+pub(super) fn wait_for_replies(session: &mut Session) -> Flow {
+    session.held = true;
+    Flow::Hold
+}
+
+/// Commands that are run rather than queued after MULTI.
+fn ends_queueing(run: Run) -> bool {
+    match run {
+        Run::Shard(_) => false,
+        Run::Server(row) => {
+            matches!(row.name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+        }
     }
 }

@@ -2,14 +2,18 @@
 //! commands ahead already on their way into the cache.
 
 use super::Core;
+use super::execute::TURN_REPLY_BYTES_MAX;
+use super::turn::BACKLOG_BYTES_MAX;
 use crate::commands::catalog::{Catalog, CommandNumber, Run};
 use crate::resp::{Parsed, ProtocolError};
 use crate::router::batch::ConnectionId;
-use crate::session::Closing;
+use crate::router::program::{self, Kind, Program};
+use crate::session::{Closing, ReplyMode};
 use shards::call::{Args, Span};
 use shards::keyspace::PrefetchTicket;
-use shards::row::{Keys, Route};
-use shards::units::Db;
+use shards::reply::Reply;
+use shards::row::{Keys, Route, Traits};
+use shards::units::{Db, ShardId};
 
 /// Bytes that a connection received.
 #[derive(Clone, Copy)]
@@ -34,7 +38,20 @@ struct Request {
     spans: u32,
     command: Option<CommandNumber>,
     prefetch: Option<(Db, PrefetchTicket)>,
+    target: Target,
+    /// With this one begins a pipeline over several shards that ends before the request with this index.
+    pipeline_end: u32,
     inline: Option<Box<Words>>,
+}
+
+/// Where a request's keys are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Target {
+    /// It has none, or is not for a pipeline over several shards: it is run by itself.
+    Alone,
+    Shard(ShardId),
+    /// Several shards, each with a part of its own.
+    Several,
 }
 
 /// The words of an inline request, unquoted.
@@ -65,7 +82,17 @@ impl Intake {
 
 impl Request {
     fn new(source: usize, start: usize, first_span: u32, spans: u32, inline: Option<Box<Words>>) -> Self {
-        Request { source: source as u32, start: start as u32, first_span, spans, command: None, prefetch: None, inline }
+        Request {
+            source: source as u32,
+            start: start as u32,
+            first_span,
+            spans,
+            command: None,
+            prefetch: None,
+            target: Target::Alone,
+            pipeline_end: 0,
+            inline,
+        }
     }
     fn args<'a>(&'a self, source: &'a Source<'_>, spans: &'a [Span]) -> Args<'a> {
         match &self.inline {
@@ -119,7 +146,7 @@ pub(super) const ENTRIES_AHEAD: usize = 8;
 
 /// What became of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Flow {
+pub enum Flow {
     /// It was run, or is on its way to who runs it.
     Done,
     /// It can't be taken yet: give it back, and what follows it.
@@ -246,9 +273,16 @@ impl Core {
     }
 
     fn run_requests(&mut self, sources: &mut [Source<'_>], intake: &mut Intake) {
+        if self.shards > 1 {
+            self.aim(sources, intake);
+        }
         let Intake { spans, requests } = intake;
+        // Up to here requests went with a pipeline.
+        let mut piped = 0;
         for at in 0..requests.len() + BUCKETS_AHEAD {
-            if let Some(request) = requests.get_mut(at) {
+            if let Some(request) = requests.get_mut(at)
+                && request.pipeline_end == 0
+            {
                 let source = &sources[request.source as usize];
                 request.prefetch = self.prefetch(source.connection, request.command, request.args(source, spans));
             }
@@ -259,7 +293,14 @@ impl Core {
             }
             let Some(request) = at.checked_sub(BUCKETS_AHEAD).and_then(|due| requests.get(due)) else { continue };
             let source = &sources[request.source as usize];
-            if source.state == SourceState::Stopped {
+            if source.state == SourceState::Stopped || at - BUCKETS_AHEAD < piped {
+                continue;
+            }
+            let begins = at - BUCKETS_AHEAD;
+            if begins < request.pipeline_end as usize
+                && self.run_pipeline(source, &requests[begins..request.pipeline_end as usize], spans)
+            {
+                piped = request.pipeline_end as usize;
                 continue;
             }
             if self.dispatch(source.connection, request.command, request.args(source, spans)) == Flow::Hold {
@@ -268,6 +309,93 @@ impl Core {
                 source.state = SourceState::Stopped;
             }
         }
+    }
+
+    /// Finds out which requests of one connection, one after the other, go to several shards: these run as one.
+    fn aim(&mut self, sources: &[Source<'_>], intake: &mut Intake) {
+        let Intake { spans, requests } = intake;
+        let mut at = 0;
+        while at < requests.len() {
+            let (begin, source) = (at, requests[at].source);
+            let mut crosses = false;
+            while let Some(request) = requests.get(at).filter(|request| request.source == source) {
+                let target = self.target(request.command, request.args(&sources[source as usize], spans));
+                requests[at].target = target;
+                if target == Target::Alone {
+                    break;
+                }
+                crosses |= target == Target::Several || target != requests[begin].target;
+                at += 1;
+            }
+            if crosses && at - begin > 1 {
+                requests[begin..at].iter_mut().for_each(|request| request.pipeline_end = at as u32);
+            }
+            at = at.max(begin + 1);
+        }
+    }
+
+    fn target(&mut self, command: Option<CommandNumber>, args: Args<'_>) -> Target {
+        let Some(command) = command.map(|number| self.catalog.get(number)) else { return Target::Alone };
+        let Run::Shard(row) = command.run else { return Target::Alone };
+        if !command.accepts(args.len()) || row.traits.has(Traits::ADMIN) {
+            return Target::Alone;
+        }
+        match (row.route, row.keys) {
+            (Route::Keyed, Keys::Range { first, last, .. }) if first == last => {
+                Target::Shard(self.shard_of(args.at(first as usize)))
+            }
+            (Route::Keyed | Route::Split(_), _) => {
+                self.key_positions.clear();
+                if !row.find_keys(&args, &mut self.key_positions) || self.key_positions.is_empty() {
+                    return Target::Alone;
+                }
+                match program::home(&self.slots, &args, &self.key_positions) {
+                    Some(shard) => Target::Shard(shard),
+                    None if row.route == Route::Keyed => Target::Alone,
+                    None => Target::Several,
+                }
+            }
+            (Route::Every(_) | Route::Any | Route::Cursor | Route::Front, _) => Target::Alone,
+        }
+    }
+
+    /// Runs requests of one connection as one transaction, so that their effects are seen in the order sent. `false`: it can't
+    /// be, and each is dispatched by itself.
+    fn run_pipeline(&mut self, source: &Source<'_>, requests: &[Request], spans: &[Span]) -> bool {
+        let connection = source.connection;
+        let Some(session) = self.sessions.get(connection.index as usize) else { return false };
+        let ordinary = session.authenticated
+            && session.multi.is_none()
+            && !session.held
+            && session.flying == 0
+            && session.closing == Closing::Open
+            && session.reply_mode == ReplyMode::On
+            && session.replies.bytes() <= session.turn_start_bytes + TURN_REPLY_BYTES_MAX;
+        if !ordinary || self.owner.keyspace.edits().len() as u64 > BACKLOG_BYTES_MAX {
+            return false;
+        }
+        let (db, protocol) = (session.db, session.protocol);
+        let mut program = Program::new(Kind::Direct, self.slots, self.shard, protocol);
+        for request in requests {
+            let number = request.command.expect("only known commands have a target");
+            let Run::Shard(row) = self.catalog.get(number).run else { unreachable!("only these have a target") };
+            let args = request.args(source, spans);
+            if let Err(error) = program.add(program::Request { number, row, args, db, draw: 0 }) {
+                let mut reply = Vec::new();
+                Reply::new(&mut reply, protocol).error(&error);
+                program.add_known(reply);
+            }
+        }
+        if !self.have_credit(&program) {
+            return false;
+        }
+        let last = requests.last().and_then(|request| request.command).expect("a pipeline has commands");
+        let session = &mut self.sessions[connection.index as usize];
+        session.last_command = self.catalog.get(last).name();
+        session.commands += requests.len() as u64;
+        self.stats.commands += requests.len() as u64;
+        self.begin_transaction(connection, program, false, 0);
+        true
     }
 
     /// Starts loading what a command for the local shard will touch. The database may turn out another one (SELECT

@@ -4,14 +4,19 @@
 //! left here at the end of a turn: edits for the log, batches for lanes, bytes for sockets. Nothing here waits,
 //! so a call sees the shard at one point in time.
 
-mod assemble;
+mod coordinate;
 mod execute;
+mod groups;
 mod intake;
+mod multi;
+mod participate;
 mod peers;
+mod scratch;
 mod turn;
 
 pub use execute::database;
-pub use intake::Input;
+pub use intake::{Flow, Input};
+pub use multi::Multi;
 pub use turn::LogState;
 
 use crate::admin::latency::Latency;
@@ -70,6 +75,9 @@ pub struct Core {
     pub setting_stamps: HashMap<&'static str, (u64, ShardId)>,
     ticks: fn() -> u64,
     slots: SlotMap,
+    coordination: coordinate::Coordination,
+    participation: participate::Participation,
+    groups: groups::Groups,
     sessions: Slab<Session>,
     generation: u32,
     ids: u64,
@@ -135,6 +143,9 @@ impl Core {
             setting_stamps: HashMap::new(),
             ticks: options.ticks,
             slots: SlotMap::new(options.shards),
+            coordination: Default::default(),
+            participation: Default::default(),
+            groups: groups::Groups::new(options.shards, 0),
             sessions: Slab::new(),
             generation: 0,
             ids: 0,
@@ -167,6 +178,7 @@ impl Core {
     pub fn begin(&mut self, now: Now) {
         self.now = now;
         self.started_ms = now.steady_ms;
+        self.groups = groups::Groups::new(self.shards, now.steady_ms);
     }
 
     pub fn ticks(&self) -> u64 {
@@ -204,15 +216,18 @@ impl Core {
 
     /// The socket is gone: forgets the session. Replies still under way to it are dropped when they come.
     pub fn disconnected(&mut self, connection: ConnectionId) {
-        match self.session_mut(connection) {
-            // What it began on several shards is carried through first (`unhold` forgets it).
-            Some(session) if session.held => session.gone = true,
-            Some(session) => {
-                self.deferred_now -= session.deferred as usize;
-                self.sessions.remove(connection.index as usize);
-            }
-            None => {}
+        if self.session(connection).is_none() {
+            return;
         }
+        // What it began on several shards is carried through all the same.
+        self.stop_watching(connection);
+        let session = self.sessions.remove(connection.index as usize);
+        self.deferred_now -= session.deferred as usize;
+    }
+
+    /// Whether nothing is under way between shards for clients of this core.
+    pub fn is_between_transactions(&self) -> bool {
+        self.coordination.is_empty()
     }
 
     pub fn session(&self, connection: ConnectionId) -> Option<&Session> {

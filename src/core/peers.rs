@@ -4,16 +4,17 @@
 //! never makes another), so two full lanes can't wait for each other.
 
 use super::Core;
-use super::execute::{MUTED_SLOT, client_cursor, mutes};
+use super::execute::{MUTED_SLOT, mutes};
 use super::intake::{BUCKETS_AHEAD, ENTRIES_AHEAD};
 use crate::commands::catalog::Run;
 use crate::commands::{ServerCall, ServerHandler};
-use crate::router::batch::{CallBatch, ConnectionId, RemoteCall, ReplyBatch, Ticket, Work};
-use crate::router::gather::{self, Ending, Gathering};
+use crate::router::batch::{Answer, CallBatch, ConnectionId, RemoteCall, ReplyBatch, Ticket, Work};
+use crate::router::gather::Gathering;
+use crate::router::program::copy_args;
 use shards::call::Args;
-use shards::owner::Caller;
 use shards::reply::{Protocol, Reply};
 use shards::units::{Db, Offset, ShardId};
+use std::ops::Range;
 
 /// Calls to one peer whose replies are not back; a session that needs more waits for a turn.
 const UNANSWERED_MAX: usize = 8 << 10;
@@ -54,20 +55,46 @@ impl Core {
 
     /// The replies that may go to `shard`, if any.
     pub fn take_replies(&mut self, shard: ShardId, empty: impl FnOnce() -> ReplyBatch) -> Option<ReplyBatch> {
+        let news = self.news_for(shard);
         let ready = &mut self.replies[shard.0 as usize].ready;
+        ready.progress = news;
         (!ready.is_empty()).then(|| std::mem::replace(ready, empty()))
     }
 
     /// Runs the calls of another core.
     pub fn on_calls(&mut self, from: ShardId, batch: &CallBatch) {
         self.latency.crossed(batch.sent_ticks, self.ticks(), batch.len());
+        let mut at = 0;
+        while at < batch.len() {
+            match batch.calls()[at].work {
+                Work::Transaction(message) => at += 1 + self.on_message(from, batch, at, message),
+                Work::Command(_)
+                | Work::Core(_)
+                | Work::Claim(_)
+                | Work::Fetch { .. }
+                | Work::Adopt
+                | Work::Watch
+                | Work::Unwatch => at = self.run_plain(from, batch, at),
+            }
+        }
+    }
+
+    /// Runs single calls up to the next message of a transaction; where that is.
+    fn run_plain(&mut self, from: ShardId, batch: &CallBatch, start_at: usize) -> usize {
         let mut ready = std::mem::take(&mut self.replies[from.0 as usize].ready);
         let mut held = ReplyBatch::default();
         let mut held_until = Offset(0);
-        for (at, call) in batch.calls().iter().enumerate() {
-            self.prefetch_ahead(batch, at);
+        let plain = |call: &&RemoteCall| !matches!(call.work, Work::Transaction(_));
+        let calls = &batch.calls()[start_at..];
+        let count = calls.iter().take_while(plain).count();
+        for (at, call) in calls[..count].iter().enumerate() {
+            self.prefetch_ahead(batch, start_at..start_at + count, at);
+            let args = batch.args(call);
+            if !self.participation.is_idle() && self.parks(from, call, args) {
+                continue;
+            }
             let start = ready.buffer().len();
-            let until = self.run_call(call, batch.args(call), ready.buffer());
+            let until = self.run_call(call, args, ready.buffer());
             if until > self.log.released {
                 let reply = ready.buffer().split_off(start);
                 let held_start = held.buffer().len();
@@ -83,21 +110,35 @@ impl Core {
         if !held.is_empty() {
             outbox.waiting.push_back((held_until, held));
         }
+        start_at + count
+    }
+
+    /// The reply to a call that had to wait.
+    pub(super) fn reply_to(&mut self, from: ShardId, ticket: Ticket, reply: &[u8], until: Offset) {
+        let mut batch = ReplyBatch::default();
+        batch.buffer().extend_from_slice(reply);
+        batch.close(ticket, 0);
+        let outbox = &mut self.replies[from.0 as usize];
+        match outbox.waiting.back_mut() {
+            None if until <= self.log.released => outbox.ready.append(&batch),
+            Some((last, waiting)) if *last >= until => waiting.append(&batch),
+            Some(_) | None => outbox.waiting.push_back((until, batch)),
+        }
     }
 
     /// Runs ahead of the calls: asks for the buckets of those `BUCKETS_AHEAD` on, and for the entries of those half as far, whose
     /// buckets have come meanwhile.
-    fn prefetch_ahead(&mut self, batch: &CallBatch, at: usize) {
+    fn prefetch_ahead(&mut self, batch: &CallBatch, range: Range<usize>, at: usize) {
         if at == 0 {
             self.call_tickets.clear();
-            (0..BUCKETS_AHEAD.min(batch.len())).for_each(|ahead| self.prefetch_call(batch, ahead));
-            (0..ENTRIES_AHEAD.min(batch.len())).for_each(|ahead| self.prefetch_called_entry(batch, ahead));
+            (0..BUCKETS_AHEAD.min(range.len())).for_each(|ahead| self.prefetch_call(batch, range.start + ahead));
+            (0..ENTRIES_AHEAD.min(range.len())).for_each(|ahead| self.prefetch_called_entry(batch, &range, ahead));
         }
-        if at + BUCKETS_AHEAD < batch.len() {
-            self.prefetch_call(batch, at + BUCKETS_AHEAD);
+        if at + BUCKETS_AHEAD < range.len() {
+            self.prefetch_call(batch, range.start + at + BUCKETS_AHEAD);
         }
-        if at + ENTRIES_AHEAD < batch.len() {
-            self.prefetch_called_entry(batch, at + ENTRIES_AHEAD);
+        if at + ENTRIES_AHEAD < range.len() {
+            self.prefetch_called_entry(batch, &range, at + ENTRIES_AHEAD);
         }
     }
 
@@ -107,43 +148,41 @@ impl Core {
         self.call_tickets.push(key.map(|key| self.owner.keyspace.prefetch_bucket(call.db, key)));
     }
 
-    fn prefetch_called_entry(&self, batch: &CallBatch, at: usize) {
+    fn prefetch_called_entry(&self, batch: &CallBatch, range: &Range<usize>, at: usize) {
         if let Some(Some(ticket)) = self.call_tickets.get(at) {
-            self.owner.keyspace.prefetch_entry(batch.calls()[at].db, *ticket);
+            self.owner.keyspace.prefetch_entry(batch.calls()[range.start + at].db, *ticket);
         }
     }
 
-    fn run_call(&mut self, call: &RemoteCall, args: Args<'_>, out: &mut Vec<u8>) -> Offset {
-        match call.work {
-            Work::Command(number) => {
-                let Run::Shard(row) = self.catalog.get(number).run else {
-                    unreachable!("only shard commands are called as such")
-                };
-                let caller = Caller { db: call.db, now: self.now, protocol: call.protocol };
-                self.run_part(number, row, args, caller, out)
-            }
-            Work::Core(number) => {
-                match self.catalog.get(number).run {
-                    Run::Server(row) => match row.handler {
-                        ServerHandler::Everywhere { part, .. } => part(self, args, out),
-                        ServerHandler::Here(_) => unreachable!("only its own core runs it"),
-                    },
-                    Run::Shard(_) => unreachable!("a shard's command is called as such"),
-                }
-                Offset(0)
-            }
-            Work::Fetch { all_databases } => self.fetch(call.db, all_databases, args, out),
-            Work::Adopt => self.adopt(args.at(0), out),
-        }
-    }
-
-    /// Replies to this core's calls.
+    /// Answers to this core's calls.
     pub fn on_replies(&mut self, from: ShardId, batch: &ReplyBatch) {
-        let outbox = &mut self.outboxes[from.0 as usize];
-        outbox.unanswered -= batch.len();
-        for (ticket, reply) in batch.iter() {
-            self.deliver(ticket, reply, Offset(0));
+        self.outboxes[from.0 as usize].unanswered -= batch.plain();
+        for (ticket, answer, bytes) in batch.iter() {
+            match answer {
+                Answer::Reply => self.on_reply(ticket, bytes),
+                Answer::Granted(_) | Answer::Yielded(_) | Answer::Ran | Answer::Broken | Answer::Refused => {
+                    self.on_answer(from, ticket, answer, bytes)
+                }
+            }
         }
+        if let Some(progress) = batch.progress {
+            self.on_progress(from, progress);
+        }
+        if batch.log_failed {
+            self.on_peer_failed(from);
+        }
+    }
+
+    fn on_reply(&mut self, ticket: Ticket, reply: &[u8]) {
+        if let Some(session) = self.session_mut(ticket.connection)
+            && !ticket.is_part()
+        {
+            session.flying -= 1;
+            if session.flying == 0 && session.held {
+                self.unhold(ticket.connection);
+            }
+        }
+        self.deliver(ticket, reply, Offset(0));
     }
 
     /// A reply, or a part of one, for a client of this core: from a lane, or from this core's own part.
@@ -174,35 +213,15 @@ impl Core {
         session.replies.reserve_gathering(gathering)
     }
 
-    /// All parts are there: makes the reply of them, or goes on with the next round.
+    /// All parts are there: makes the reply of them.
     fn finish(&mut self, connection: ConnectionId, slot: u64, gathering: Gathering) {
-        let Gathering { ending, parts, order, protocol, until, muted, .. } = gathering;
+        let Gathering { ending, parts, order, protocol, until, muted, holds, .. } = gathering;
         let mut out = Vec::new();
-        match ending {
-            Ending::Gather(gather) => gather::join(gather, &parts, &order, protocol, &mut out),
-            Ending::Draw(draw) => gather::draw(&parts, draw, protocol, &mut out),
-            Ending::Scan { shard, shards } => match gather::first_error(&parts) {
-                Some(error) => out.extend_from_slice(error),
-                None => {
-                    let rewrite = |local| client_cursor(local, shard, shards);
-                    gather::rewrite_cursor(&parts[0], rewrite, protocol, &mut out);
-                }
-            },
-            Ending::Server { command, args } => {
-                self.merge(connection, protocol, command, &args, &parts, &mut out);
-            }
-            Ending::Assemble(assembly) => {
-                return self.run_assembly(connection, slot, *assembly, &parts, protocol, until, muted);
-            }
-            Ending::Settle { reply, then } => {
-                if gather::first_error(&parts).is_none() && !then.is_empty() {
-                    return self.settle(connection, slot, reply, then, Vec::new(), until, muted);
-                }
-                out.extend_from_slice(gather::first_error(&parts).unwrap_or(&reply));
-                self.unhold(connection);
-            }
-        }
+        self.conclude(connection, ending, &parts, &order, protocol, &mut out);
         self.fill(connection, slot, if muted { &[] } else { &out }, until);
+        if holds {
+            self.unhold(connection);
+        }
     }
 
     pub(super) fn fill(&mut self, connection: ConnectionId, slot: u64, reply: &[u8], until: Offset) {
@@ -213,7 +232,7 @@ impl Core {
         self.flush_replies(connection);
     }
 
-    fn merge(
+    pub(super) fn merge(
         &mut self,
         connection: ConnectionId,
         protocol: Protocol,
@@ -222,7 +241,7 @@ impl Core {
         parts: &[Vec<u8>],
         out: &mut Vec<u8>,
     ) {
-        let (bytes, spans) = super::execute::copy_args(args.iter().map(Vec::as_slice));
+        let (bytes, spans) = copy_args(args.iter().map(Vec::as_slice));
         let Run::Server(row) = self.catalog.get(command).run else { unreachable!("only server commands merge") };
         let ServerHandler::Everywhere { merge, .. } = row.handler else { unreachable!("it ran everywhere") };
         let args = Args::new(&bytes, &spans);

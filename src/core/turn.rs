@@ -10,7 +10,7 @@ use shards::reply::{Protocol, Reply};
 use shards::row::{Handler, Route, Row, Traits};
 use shards::units::{Db, Now, Offset, ShardId};
 use shards::unsettled::Unsettled;
-use shards::wal::FsyncPolicy;
+use shards::wal::{FsyncPolicy, GroupTable};
 
 /// Where the local log stands, as far as replies depend on it.
 pub struct LogState {
@@ -28,6 +28,8 @@ pub struct LogState {
     /// Why it takes none for now (disk full); passes by itself.
     pub blocked: Option<String>,
     unsettled: Unsettled,
+    /// Transactions over several shards with edits among those not taken yet.
+    pub(super) groups: GroupTable,
 }
 
 impl Default for LogState {
@@ -41,6 +43,7 @@ impl Default for LogState {
             failed: None,
             blocked: None,
             unsettled: Unsettled::default(),
+            groups: GroupTable::default(),
         }
     }
 }
@@ -142,12 +145,14 @@ impl Core {
         let start = self.log.taken;
         let edits = self.owner.keyspace.take_edits(empty);
         self.log.taken = Offset(start.0 + edits.len() as u64);
+        self.log.groups.clear();
         self.log.unsettled.seal();
         Some((edits, start, count))
     }
 
-    /// The log is committed up to `released`: lets the replies go that waited for it.
-    pub fn release(&mut self, released: Offset) {
+    /// The log is as durable as the policy demands up to `written`: lets the replies go that waited for it.
+    pub fn release(&mut self, written: Offset) {
+        let released = self.certain(written);
         if released <= self.log.released {
             return;
         }
@@ -186,12 +191,13 @@ impl Core {
         }
         for outbox in &mut self.replies {
             for (_, batch) in outbox.waiting.drain(..) {
-                for (ticket, _) in batch.iter() {
+                for (ticket, _, _) in batch.iter() {
                     let start = outbox.ready.buffer().len();
                     Reply::new(outbox.ready.buffer(), Protocol::Resp2).error(&refusal);
                     outbox.ready.close(ticket, start);
                 }
             }
+            outbox.ready.log_failed = true;
         }
     }
 

@@ -15,17 +15,6 @@ pub enum Ending {
     Scan { shard: ShardId, shards: u16 },
     /// A server command, which merges the parts itself: its number in the catalogue, and the arguments.
     Server { command: u16, args: Vec<Vec<u8>> },
-    /// Entries for a scratch keyspace; the command runs when they are there.
-    Assemble(Box<Assembly>),
-    /// Edits on their way home; `reply` goes out when they are all applied; `then` is the next round, if any.
-    Settle { reply: Vec<u8>, then: Vec<(ShardId, Vec<u8>)> },
-}
-
-/// A command whose keys live on several shards, waiting for their entries.
-#[derive(Debug)]
-pub struct Assembly {
-    pub command: u16,
-    pub args: Vec<Vec<u8>>,
 }
 
 /// The parts gathered so far.
@@ -41,6 +30,8 @@ pub struct Gathering {
     pub until: Offset,
     /// CLIENT REPLY OFF or SKIP: gathered, but not sent.
     pub muted: bool,
+    /// The session is held until all parts are there.
+    pub holds: bool,
 }
 
 impl Gathering {
@@ -53,6 +44,7 @@ impl Gathering {
             protocol,
             until: Offset(0),
             muted: false,
+            holds: false,
         }
     }
     /// Takes a part's reply; whether it was the last.
@@ -64,27 +56,27 @@ impl Gathering {
 }
 
 /// The first error among the parts, if any: a spread command that failed somewhere has failed.
-pub fn first_error(parts: &[Vec<u8>]) -> Option<&[u8]> {
-    parts.iter().find(|part| part.first() == Some(&b'-')).map(Vec::as_slice)
+pub fn first_error<P: AsRef<[u8]>>(parts: &[P]) -> Option<&[u8]> {
+    parts.iter().map(AsRef::as_ref).find(|part| part.first() == Some(&b'-'))
 }
 
 /// Joins the parts of a shard command into one reply.
-pub fn join(gather: Gather, parts: &[Vec<u8>], order: &[u16], protocol: Protocol, out: &mut Vec<u8>) {
+pub fn join<P: AsRef<[u8]>>(gather: Gather, parts: &[P], order: &[u16], protocol: Protocol, out: &mut Vec<u8>) {
     if let Some(error) = first_error(parts) {
         out.extend_from_slice(error);
         return;
     }
     let mut reply = Reply::new(out, protocol);
     match gather {
-        Gather::Sum => reply.integer(parts.iter().map(|part| integer_reply(part)).sum()),
+        Gather::Sum => reply.integer(parts.iter().map(|part| integer_reply(part.as_ref())).sum()),
         Gather::Ok => reply.ok(),
         Gather::Concat => {
-            let bodies: Vec<(usize, &[u8])> = parts.iter().map(|part| array_reply(part)).collect();
+            let bodies: Vec<(usize, &[u8])> = parts.iter().map(|part| array_reply(part.as_ref())).collect();
             reply.array(bodies.iter().map(|(len, _)| len).sum());
             bodies.iter().for_each(|(_, body)| reply.raw(body));
         }
         Gather::InKeyOrder => {
-            let mut bodies: Vec<&[u8]> = parts.iter().map(|part| array_reply(part).1).collect();
+            let mut bodies: Vec<&[u8]> = parts.iter().map(|part| array_reply(part.as_ref()).1).collect();
             reply.array(order.len());
             for &part in order {
                 let body = &mut bodies[part as usize];
@@ -97,9 +89,10 @@ pub fn join(gather: Gather, parts: &[Vec<u8>], order: &[u16], protocol: Protocol
 }
 
 /// RANDOMKEY: each part is `:keys\r\n` and then the shard's own reply.
-pub fn draw(parts: &[Vec<u8>], draw: u64, protocol: Protocol, out: &mut Vec<u8>) {
+pub fn draw<P: AsRef<[u8]>>(parts: &[P], draw: u64, protocol: Protocol, out: &mut Vec<u8>) {
     let sized: Vec<(u64, &[u8])> = parts
         .iter()
+        .map(AsRef::as_ref)
         .map(|part| {
             let header = reply_len(part);
             (integer_reply(&part[..header]).max(0) as u64, &part[header..])
@@ -127,6 +120,28 @@ pub fn rewrite_cursor(part: &[u8], rewrite: impl Fn(u64) -> u64, protocol: Proto
     out.extend_from_slice(&part[..header]);
     Reply::new(out, protocol).bulk(cursor.to_string().as_bytes());
     out.extend_from_slice(&part[cursor_end..]);
+}
+
+/// Bits of a client's SCAN cursor that say which shard it is at; the rest is the shard's own cursor.
+const CURSOR_SHARD_BITS: u32 = 10;
+
+/// The shard that a client's cursor is at, and that shard's own cursor. What is no number is left to the handler, which
+/// knows the error's text.
+pub fn split_cursor(cursor: &[u8], shards: u16) -> (ShardId, Vec<u8>) {
+    let number = std::str::from_utf8(cursor).ok().and_then(|text| text.parse::<u64>().ok());
+    let Some(number) = number else { return (ShardId(0), cursor.to_vec()) };
+    let shard = (number & ((1 << CURSOR_SHARD_BITS) - 1)).min(shards as u64 - 1);
+    (ShardId(shard as u16), (number >> CURSOR_SHARD_BITS).to_string().into_bytes())
+}
+
+/// The cursor a client gets for a shard's local one; shards are walked in order.
+pub fn client_cursor(local: u64, shard: ShardId, shards: u16) -> u64 {
+    match local {
+        // This shard is done: on to the next, or the end.
+        0 if shard.0 + 1 == shards => 0,
+        0 => shard.0 as u64 + 1,
+        local => local << CURSOR_SHARD_BITS | shard.0 as u64,
+    }
 }
 
 /// The number behind the first byte of a line: an integer reply's value, or a header's count.

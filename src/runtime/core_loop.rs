@@ -651,6 +651,7 @@ impl CoreLoop {
     /// Everything received is answered, and the answers are with the kernel.
     fn is_drained(&self) -> bool {
         !self.core.has_resumable()
+            && self.core.is_between_transactions()
             && self.core.sessions().all(|session| {
                 session.replies.out.is_empty()
                     && session.replies.is_direct()

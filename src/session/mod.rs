@@ -3,11 +3,12 @@
 
 pub mod replies;
 
+use crate::core::Multi;
 use crate::resp::Parser;
 use crate::router::batch::ConnectionId;
 use replies::ReplyQueue;
 use shards::reply::Protocol;
-use shards::units::Db;
+use shards::units::{Db, ShardId};
 
 /// Which replies the client wants (`CLIENT REPLY`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -62,12 +63,17 @@ pub struct Session {
     /// The last request had to wait: parsing many ahead of it again would be in vain.
     pub one_at_a_time: bool,
     pub replies: ReplyQueue,
-    /// A command over several shards is being assembled: what follows it waits, so that it sees its effect.
+    /// Something is under way on other shards (or waits for intents on this one), and what follows has to wait for it.
     pub held: bool,
+    /// Single commands under way to one other shard, and which; what goes elsewhere waits for them.
+    pub flying: u32,
+    pub flying_to: ShardId,
+    /// Commands queued since MULTI.
+    pub multi: Option<Box<Multi>>,
+    /// What was watched since the last EXEC: database and key.
+    pub watched: Vec<(Db, Vec<u8>)>,
     /// The client has closed its side: once what it sent is run, the connection closes after the replies.
     pub input_ended: bool,
-    /// Its socket is closed already; it stays only until `held` is over.
-    pub gone: bool,
     /// Since when the replies have been over the soft output limit.
     pub over_soft_limit_since_ms: Option<u64>,
     /// Bytes of replies when the session's turn began: a turn makes a bounded amount more.
@@ -120,8 +126,11 @@ impl Session {
             one_at_a_time: false,
             replies: ReplyQueue::default(),
             held: false,
+            flying: 0,
+            flying_to: ShardId(0),
+            multi: None,
+            watched: Vec::new(),
             input_ended: false,
-            gone: false,
             over_soft_limit_since_ms: None,
             turn_start_bytes: 0,
             dirty: false,
@@ -134,6 +143,7 @@ impl Session {
     /// As after connecting, but for the connection itself (RESET).
     pub fn reset(&mut self, authenticated: bool) {
         self.name.clear();
+        self.multi = None;
         self.db = Db(0);
         self.protocol = Protocol::Resp2;
         self.authenticated = authenticated;

@@ -17,17 +17,47 @@ const FLUSH: u8 = 7;
 const FLUSH_ALL: u8 = 8;
 const SWAP: u8 = 9;
 const PUT_RAW: u8 = 10;
+const NOTHING: u8 = 11;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Edit<'a> {
-    Put { db: Db, key: &'a [u8], value: StringRef<'a>, deadline: Option<Deadline> },
-    Remove { db: Db, key: &'a [u8] },
-    SetDeadline { db: Db, key: &'a [u8], deadline: Option<Deadline> },
-    Splice { db: Db, key: &'a [u8], offset: u64, bytes: &'a [u8] },
-    Rename { db: Db, key: &'a [u8], to_db: Db, to_key: &'a [u8] },
-    Flush { db: Db },
+    Put {
+        db: Db,
+        key: &'a [u8],
+        value: StringRef<'a>,
+        deadline: Option<Deadline>,
+    },
+    Remove {
+        db: Db,
+        key: &'a [u8],
+    },
+    SetDeadline {
+        db: Db,
+        key: &'a [u8],
+        deadline: Option<Deadline>,
+    },
+    Splice {
+        db: Db,
+        key: &'a [u8],
+        offset: u64,
+        bytes: &'a [u8],
+    },
+    Rename {
+        db: Db,
+        key: &'a [u8],
+        to_db: Db,
+        to_key: &'a [u8],
+    },
+    Flush {
+        db: Db,
+    },
     FlushAll,
-    Swap { a: Db, b: Db },
+    /// Changes nothing. A transaction over several shards leaves a trace in the log of each that it might have changed.
+    Nothing,
+    Swap {
+        a: Db,
+        b: Db,
+    },
 }
 
 /// Bytes that are no edit of this version.
@@ -90,6 +120,7 @@ impl<'a> Edit<'a> {
                 number(out, db.0 as u64);
             }
             Edit::FlushAll => out.push(FLUSH_ALL),
+            Edit::Nothing => out.push(NOTHING),
             Edit::Swap { a, b } => {
                 out.push(SWAP);
                 number(out, a.0 as u64);
@@ -106,7 +137,7 @@ impl<'a> Edit<'a> {
             | Edit::SetDeadline { db, key, .. }
             | Edit::Splice { db, key, .. } => [Some((db, key)), None],
             Edit::Rename { db, key, to_db, to_key } => [Some((db, key)), Some((to_db, to_key))],
-            Edit::Flush { .. } | Edit::FlushAll | Edit::Swap { .. } => [None, None],
+            Edit::Flush { .. } | Edit::FlushAll | Edit::Swap { .. } | Edit::Nothing => [None, None],
         }
     }
 
@@ -139,6 +170,7 @@ impl<'a> Edit<'a> {
             RENAME => Edit::Rename { db: at.db()?, key: at.string()?, to_db: at.db()?, to_key: at.string()? },
             FLUSH => Edit::Flush { db: at.db()? },
             FLUSH_ALL => Edit::FlushAll,
+            NOTHING => Edit::Nothing,
             SWAP => Edit::Swap { a: at.db()?, b: at.db()? },
             other => return Err(EditError::UnknownKind(other)),
         };
@@ -264,6 +296,7 @@ mod tests {
             Edit::Rename { db: Db(1), key: b"a", to_db: Db(2), to_key: b"b" },
             Edit::Flush { db: Db(200) },
             Edit::FlushAll,
+            Edit::Nothing,
             Edit::Swap { a: Db(1), b: Db(300) },
         ]
     }

@@ -269,6 +269,10 @@ impl<S: Store> Keyspace<S> {
         self.store.flush(db);
         self.record(&Edit::Flush { db });
     }
+    /// Changes nothing, and logs that.
+    pub fn nothing(&mut self) {
+        self.record(&Edit::Nothing);
+    }
     /// Empties all databases.
     pub fn flush_all(&mut self) {
         self.all_databases().for_each(|db| self.store.flush(db));
@@ -449,7 +453,7 @@ impl<S: Store> Keyspace<S> {
                 if splice_fits(offset, bytes) { Ok(()) } else { Err(EditError::BadNumber) }
             }
             Edit::Rename { db, to_db, .. } => database(db).and(database(to_db)),
-            Edit::FlushAll => Ok(()),
+            Edit::FlushAll | Edit::Nothing => Ok(()),
             Edit::Swap { a, b } => database(a).and(database(b)),
         }
     }
@@ -472,6 +476,7 @@ impl<S: Store> Keyspace<S> {
             }
             Edit::Flush { db } => self.flush(db),
             Edit::FlushAll => self.flush_all(),
+            Edit::Nothing => self.nothing(),
             Edit::Swap { a, b } => self.swap(a, b),
         }
     }

@@ -74,6 +74,7 @@ impl<S: Store> Keyspace<S> {
                 | Edit::Rename { .. }
                 | Edit::Flush { .. }
                 | Edit::FlushAll
+                | Edit::Nothing
                 | Edit::Swap { .. } => self.apply(edit),
             }
         }

@@ -10,6 +10,7 @@
 //! - `recovery`: what a start makes of the segments it finds.
 
 mod commit;
+mod group;
 mod record;
 mod recovery;
 mod segment;
@@ -17,6 +18,7 @@ mod segment;
 mod tests;
 
 pub use commit::{Commit, FsyncPolicy, SYNC_AFTER_MS, SyncTicket, UNSYNCED_AGE_MS_MAX};
+pub use group::{Group, GroupId, GroupTable, Groups};
 pub use record::{EDITS_BYTES_MAX, RECORD_HEADER_BYTES, Record, RecordHeader, encode_into, record_bytes};
 pub use recovery::{Apply, Cut, Damage, Evidence, OnDamage, Recovered, Recovery, RecoveryError};
 pub use segment::{Predecessor, RecordReader, SegmentError, SegmentHeader, Stop, StopReason};

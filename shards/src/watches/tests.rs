@@ -318,6 +318,7 @@ impl Twin {
             };
             let breaks = match edit {
                 Edit::FlushAll => seen.is_some(),
+                Edit::Nothing => false,
                 Edit::Flush { db: flushed } => seen.is_some() && flushed == *db,
                 Edit::Swap { a, b } => [a, b].contains(db) && (seen.is_some() || keyspace.export(*db, key).is_some()),
                 _ => named && (!vacates || seen.is_some()),
