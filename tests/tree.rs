@@ -144,7 +144,7 @@ fn root() -> &'static Path {
 /// Every Rust file of the tree.
 fn sources() -> Vec<Source> {
     let mut found = Vec::new();
-    for folder in ["src", "shards", "tests", "benches", "fuzz"] {
+    for folder in ["src", "shards", "tests", "benches", "examples", "fuzz"] {
         walk(&root().join(folder), &mut found);
     }
     assert!(found.len() > 10, "the tree was not found");
