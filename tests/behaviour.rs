@@ -21,7 +21,7 @@ fn scripts_hold_in_a_shard() {
 fn scripts_hold_over_tcp() {
     let server = Server::shardis(&["--shards", "3"]);
     let subject = if support::server::subject_is_redis() { Subject::Redis } else { Subject::Shardis };
-    run_all(&mut Connection { client: server.client(), port: server.port, subject });
+    run_all(&mut Connection::to(&server, subject));
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn scripts_hold_for_redis_itself() {
         return;
     }
     let server = Server::redis(&[]);
-    run_all(&mut Connection { client: server.client(), port: server.port, subject: Subject::Redis });
+    run_all(&mut Connection::to(&server, Subject::Redis));
 }
 
 #[test]
@@ -39,9 +39,17 @@ fn a_script_that_expects_something_else_fails() {
     let failures = wrong.expect("it is well-formed").run(&mut Shard::new(1));
     assert_eq!(failures.len(), 2, "{failures:?}");
     assert!(failures[1].contains("wrong.txt:3 on Shard\n> SELECT 99\nexpected:\nOK\ngot:\n(error) ERR DB index"));
-    for bad in
-        ["> GET \"a\n(nil)", "> GET a", "> GET a\n[\n(nil)", "! tcp", "! end", "! what", "(nil)", "> GET a\n(what)"]
-    {
+    for bad in [
+        "> GET \"a\n(nil)",
+        "> GET a",
+        "> GET a\n[\n(nil)",
+        "! tcp",
+        "! end",
+        "! what",
+        "! other\n! fresh\n! end",
+        "(nil)",
+        "> GET a\n(what)",
+    ] {
         assert!(Script::parse("bad.txt", bad).is_err(), "{bad:?} was taken for a script");
     }
 }
@@ -75,8 +83,16 @@ fn scripts() -> Vec<Script> {
 
 struct Connection {
     client: Client,
+    /// That of `! other`, from its first use on.
+    other: Option<Client>,
     port: u16,
     subject: Subject,
+}
+
+impl Connection {
+    fn to(server: &Server, subject: Subject) -> Connection {
+        Connection { client: server.client(), other: None, port: server.port, subject }
+    }
 }
 
 /// Deadlines are whole milliseconds and servers read their clock once per turn.
@@ -115,8 +131,12 @@ impl Target for Connection {
         unreachable!("sections with a stepping wall clock run in a shard only")
     }
     fn fresh(&mut self) {
-        self.client = Client::connect(self.port);
+        (self.client, self.other) = (Client::connect(self.port), None);
         assert_eq!(self.client.call(&["FLUSHALL"]), Resp::ok());
+    }
+    fn switch(&mut self) {
+        let other = self.other.take().unwrap_or_else(|| Client::connect(self.port));
+        self.other = Some(std::mem::replace(&mut self.client, other));
     }
 }
 

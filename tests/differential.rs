@@ -69,11 +69,13 @@ fn compare(start: impl Fn() -> Subject, wanted: usize) -> Result<(), String> {
     }
     let seed = support::seed("SHARDIS_DIFF_SEED");
     let mut pair = Pair::new(start(), Server::redis(&[]));
-    let mut generator = Generator { rng: Rng::with_seed(seed) };
+    let mut generator = Generator { rng: Rng::with_seed(seed), transactions: pair.has_connections() };
     let mut history: Vec<Command> = Vec::new();
     while history.len() < wanted {
         let first = history.len();
-        history.extend((0..BATCH).map(|_| generator.command()));
+        while history.len() < first + BATCH {
+            generator.some(&mut history);
+        }
         if let Some(difference) = pair.run(&history[first..]) {
             let at = first + difference.at;
             let shortest = shrink(&mut pair, &history[..=at]);
@@ -147,7 +149,7 @@ impl Pair {
             let part = &commands[start..start + len];
             let (ours, oracle) = (self.ours.run(part), self.oracle.run(part));
             for (index, (ours, oracle)) in ours.into_iter().zip(oracle).enumerate() {
-                if !alike(&part[index], &ours, &oracle) {
+                if !alike(&part[..=index], &ours, &oracle) {
                     return Some(Difference { at: start + index, ours, oracle });
                 }
             }
@@ -161,6 +163,11 @@ impl Pair {
             }
         }
         None
+    }
+
+    /// MULTI and its kin are no commands of a shard by itself.
+    fn has_connections(&self) -> bool {
+        matches!(self.servers.0, Subject::Server(_))
     }
 
     /// Empties both and connects anew.
@@ -221,8 +228,24 @@ fn full_scan(runner: &mut Runner, args: &Command) -> Resp {
     panic!("SCAN does not come to an end");
 }
 
-/// Whether two replies to one command mean the same.
-fn alike(args: &Command, ours: &Resp, oracle: &Resp) -> bool {
+/// Whether two replies to the last of these commands mean the same.
+fn alike(commands: &[Command], ours: &Resp, oracle: &Resp) -> bool {
+    let (args, before) = commands.split_last().expect("replies are to a command");
+    match (ours, oracle) {
+        _ if ours == oracle => true,
+        (Resp::Array(ours), Resp::Array(oracle)) if args[0] == b"EXEC" && ours.len() == oracle.len() => {
+            // From MULTI on all was queued, but for what is refused there without spoiling the rest.
+            let since = before.rsplit(|args| matches!(&args[0][..], b"EXEC" | b"DISCARD")).next().unwrap_or_default();
+            let begun = since.iter().skip_while(|args| args[0] != b"MULTI");
+            let queued = begun.filter(|args| !matches!(&args[0][..], b"MULTI" | b"WATCH")).collect::<Vec<_>>();
+            let mut replies = queued.iter().zip(ours.iter().zip(oracle));
+            queued.len() == ours.len() && replies.all(|(args, (ours, oracle))| alike_alone(args, ours, oracle))
+        }
+        _ => alike_alone(args, ours, oracle),
+    }
+}
+
+fn alike_alone(args: &Command, ours: &Resp, oracle: &Resp) -> bool {
     if ours == oracle {
         return true;
     }
@@ -255,9 +278,38 @@ fn alike(args: &Command, ours: &Resp, oracle: &Resp) -> bool {
 /// Random commands: mostly valid, over few keys, so that they meet; some mangled.
 struct Generator {
     rng: Rng,
+    transactions: bool,
 }
 
 impl Generator {
+    /// A command, or a whole transaction, now and then with a watch before it.
+    fn some(&mut self, out: &mut Vec<Command>) {
+        if !self.transactions || self.rng.u32(..12) > 0 {
+            return out.push(self.command());
+        }
+        if self.rng.u32(..3) == 0 {
+            out.push(self.several("WATCH"));
+            for _ in 0..self.rng.usize(..3) {
+                // A BITFIELD that fails may make a key of which Redis tells no watcher.
+                let command = self.command();
+                out.extend((!is_scan(&command) && command[0] != b"BITFIELD").then_some(command));
+            }
+            if self.rng.u32(..10) == 0 {
+                out.push(words(["UNWATCH"], []));
+            }
+        }
+        out.push(words(["MULTI"], []));
+        for _ in 0..self.rng.usize(..12) {
+            // A full iteration takes several calls, and one mangled command spoils all the others.
+            let command = if self.rng.u32(..40) == 0 { self.command() } else { self.valid() };
+            out.extend((!is_scan(&command)).then_some(command));
+        }
+        if self.rng.u32(..40) == 0 {
+            out.push(words([self.pick(["MULTI", "WATCH"]), "k1"], []));
+        }
+        out.push(words([self.pick(["EXEC", "EXEC", "EXEC", "EXEC", "EXEC", "EXEC", "EXEC", "DISCARD"])], []));
+    }
+
     fn command(&mut self) -> Command {
         let mut args = self.valid();
         if self.rng.u32(..100) < 3 {

@@ -31,11 +31,16 @@ struct Scope {
 }
 
 enum Action {
-    Command { args: Command, expected: Expected },
+    Command {
+        args: Command,
+        expected: Expected,
+    },
     Protocol(u8),
     Advance(u64),
     Wall(i64),
     Fresh,
+    /// The other connection speaks from here on, or the first one again.
+    Switch,
 }
 
 enum Expected {
@@ -81,6 +86,8 @@ pub trait Target {
     fn step_wall_clock(&mut self, ms: i64);
     /// Empties all databases and starts over with a new client.
     fn fresh(&mut self);
+    /// Exchanges the client with a second one, which lasts until `fresh`. Over TCP only.
+    fn switch(&mut self);
 }
 
 impl Script {
@@ -101,23 +108,28 @@ impl Script {
     /// Runs on an emptied target; one text per failure.
     pub fn run(&self, target: &mut dyn Target) -> Vec<String> {
         let mut failures = Vec::new();
-        let mut resp3 = false;
+        // Of the client that speaks, and of the other one.
+        let mut resp3 = [false, false];
         let subject = target.subject();
         target.fresh();
         for step in self.steps.iter().filter(|step| step.scope.holds_on(subject)) {
             match &step.action {
                 Action::Protocol(version) => {
-                    resp3 = *version == 3;
+                    resp3[0] = *version == 3;
                     target.set_protocol(*version);
                 }
                 Action::Advance(ms) => target.advance(*ms),
                 Action::Wall(ms) => target.step_wall_clock(*ms),
                 Action::Fresh => {
-                    resp3 = false;
+                    resp3 = [false, false];
                     target.fresh();
                 }
+                Action::Switch => {
+                    resp3.swap(0, 1);
+                    target.switch();
+                }
                 Action::Command { args, expected } => {
-                    if let Err(why) = check(target, args, expected, resp3) {
+                    if let Err(why) = check(target, args, expected, resp3[0]) {
                         let at = format!("tests/commands/{}:{} on {subject:?}", self.name, step.line);
                         failures.push(format!("{at}\n> {}\n{why}", command_line(args)));
                     }
@@ -171,6 +183,7 @@ enum Section {
     Tcp,
     Shardis,
     Wall(i64),
+    Other,
 }
 
 impl<'a> Parser<'a> {
@@ -201,7 +214,7 @@ impl<'a> Parser<'a> {
         let mut scope = Scope { newer: self.newer, ..Scope::default() };
         for section in &self.sections {
             match section {
-                Section::Tcp => scope.tcp = true,
+                Section::Tcp | Section::Other => scope.tcp = true,
                 Section::Shardis => scope.shardis = true,
                 Section::Wall(_) => scope.owned_clock = true,
             }
@@ -215,6 +228,7 @@ impl<'a> Parser<'a> {
         match words[..] {
             ["resp2"] => self.push(line, Action::Protocol(2)),
             ["resp3"] => self.push(line, Action::Protocol(3)),
+            ["fresh"] if self.is_other() => return Err("`! fresh` in an `! other` section".into()),
             ["fresh"] => self.push(line, Action::Fresh),
             ["advance", ms] => {
                 let ms = ms.parse().map_err(|_| format!("{ms} is not a number of milliseconds"))?;
@@ -231,10 +245,17 @@ impl<'a> Parser<'a> {
             }
             ["tcp"] => self.sections.push(Section::Tcp),
             ["shardis"] => self.sections.push(Section::Shardis),
+            ["other"] if self.is_other() => return Err("`! other` in an `! other` section".into()),
+            ["other"] => {
+                self.sections.push(Section::Other);
+                self.push(line, Action::Switch);
+            }
             ["end"] => {
                 let section = self.sections.last().copied().ok_or("`! end` without a section")?;
-                if let Section::Wall(ms) = section {
-                    self.push(line, Action::Wall(-ms));
+                match section {
+                    Section::Wall(ms) => self.push(line, Action::Wall(-ms)),
+                    Section::Other => self.push(line, Action::Switch),
+                    Section::Tcp | Section::Shardis => {}
                 }
                 self.sections.pop();
             }
@@ -242,6 +263,10 @@ impl<'a> Parser<'a> {
             _ => return Err(format!("unknown directive: {text}")),
         }
         Ok(())
+    }
+
+    fn is_other(&self) -> bool {
+        self.sections.iter().any(|section| matches!(section, Section::Other))
     }
 
     fn expected(&mut self) -> Result<Expected, String> {

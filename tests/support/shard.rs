@@ -123,4 +123,7 @@ impl Target for Shard {
         self.db = Db(0);
         self.protocol = Protocol::Resp2;
     }
+    fn switch(&mut self) {
+        unreachable!("sections of another connection run over TCP only")
+    }
 }
