@@ -543,6 +543,8 @@ impl Drop for AlignedBuffer {
 mod tests {
     use super::*;
     use crate::runtime::Background;
+    use crate::runtime::prepare::segment_file_name;
+    use shards::wal::{GroupId, RecordReader};
     use std::os::fd::AsRawFd;
     use std::time::Duration;
 
@@ -609,6 +611,41 @@ mod tests {
             wait(&mut ring, 1);
             log.synced(0);
             assert_eq!(log.commit.durable_offset(), Offset(6));
+        });
+        executor.expect("an executor").join().expect("the test ran");
+    }
+
+    #[test]
+    fn a_record_may_hold_groups_alone_and_a_later_one_says_that_they_are_settled() {
+        let directory = tempfile::tempdir().expect("a directory for the test");
+        let path = directory.path().to_path_buf();
+        let executor = glommio::LocalExecutorBuilder::default().io_memory(64 << 10).spawn(|| async move {
+            let wake = crate::runtime::eventfd().expect("an eventfd");
+            let (mut log, mut ring) = writer(&path, wake.as_raw_fd()).await;
+            let group = GroupId { front: ShardId(1), number: 5 };
+            let mut alone = Batch::default();
+            alone.groups.push(group, &[ShardId(0), ShardId(1)]);
+
+            let later = |settled, start| Batch { settled: Sequence(settled), ..batch(b"one", start) };
+            for (at, batch) in [alone, later(0, 0), later(1, 3), later(1, 6)].into_iter().enumerate() {
+                assert_eq!(log.append(batch, Now::at(1_000), 0, &mut ring), Sequence(at as u64 + 1));
+                for (operation, number, result) in wait(&mut ring, if at == 0 { 2 } else { 1 }) {
+                    match operation {
+                        Operation::LogHeader => log.header_written(number, result),
+                        _ => drop(log.written(number, result, 0, &mut ring)),
+                    }
+                }
+            }
+            let file = std::fs::read(path.join(segment_file_name(SegmentId::FIRST))).expect("it was written");
+            let header = SegmentHeader::decode(&file).expect("it has a header");
+            let mut reader = RecordReader::new(&header, &file);
+            let mut seen = Vec::new();
+            while let Some(record) = reader.read().expect("whole records") {
+                let groups = record.groups().map(|groups| (groups.settled().0, groups.iter().count()));
+                seen.push((record.edits().len(), groups));
+            }
+            let news = Some((1, 0));
+            assert_eq!(seen, [(0, Some((0, 1))), (3, None), (3, news), (3, None)]);
         });
         executor.expect("an executor").join().expect("the test ran");
     }

@@ -484,3 +484,6 @@ impl EpochWriter {
 
 /// Segments of a new epoch are read only once its manifest is there, by which time they are complete and synced.
 const EPOCH_SALT: u32 = 0;
+
+#[cfg(test)]
+mod tests;
