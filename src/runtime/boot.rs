@@ -6,7 +6,7 @@ use super::data_directory::{DataDirectory, Manifest};
 use super::disk::LogWriter;
 use super::lanes::{self, Doorbell, Lanes};
 use super::prepare::Preparer;
-use super::recovery::{self, Progress, ShardRecovered};
+use super::recovery::{self, LogPlace, Progress, ShardRecovered};
 use super::ring::Ring;
 use super::{Background, affinity, clock, listen};
 use crate::config::{Config, Settings};
@@ -14,6 +14,7 @@ use crate::core::{Core, CoreOptions};
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use shards::keyspace::Keyspace;
 use shards::units::{Now, ShardId};
+use shards::wal::{GroupCut, HeldGroups};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::hash::{BuildHasher, Hasher};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -177,12 +178,14 @@ struct Seed {
     options: CoreOptions,
     lanes: Lanes,
     listeners: Vec<OwnedFd>,
-    log: Option<(PathBuf, u64)>,
+    log: Option<LogPlace>,
     cpu: usize,
     crowded: bool,
     shutdown: Arc<Shutdown>,
     doorbells: Arc<Vec<Doorbell>>,
     progress: Arc<Progress>,
+    surveyed: Sender<Result<HeldGroups, String>>,
+    cut: Receiver<Option<GroupCut>>,
     recovered: Sender<Result<Option<ShardRecovered>, String>>,
     go: Receiver<clock::Clock>,
     ready: Sender<()>,
@@ -191,20 +194,22 @@ struct Seed {
 impl Fleet {
     fn serve(mut self, listeners: Vec<OwnedFd>) -> Result<(), String> {
         let progress = Arc::new(Progress::default());
+        let (surveyed_in, surveyed_out) = mpsc::channel();
         let (recovered_in, recovered_out) = mpsc::channel();
         let (ready_in, ready_out) = mpsc::channel();
         let mut listeners = Some(listeners);
         let (run_id, seed) = (random_hex(), random_u64());
+        let places = self.places();
         let mut starts = Vec::new();
+        let mut cuts = Vec::new();
         let mut threads = Vec::new();
         for (shard, lanes) in lanes::lanes(self.shards as usize, &self.doorbells).into_iter().enumerate() {
             let (go_in, go_out) = mpsc::channel();
             starts.push(go_in);
+            let (cut_in, cut_out) = mpsc::channel();
+            cuts.push(cut_in);
+            let log = places.get(shard).cloned();
             let shard = ShardId(shard as u16);
-            let log = self.data.as_ref().map(|data| {
-                let epoch = data.manifest.expect("the epoch was opened").epoch;
-                (data.shard_path(epoch, shard), epoch)
-            });
             let seed = Seed {
                 shard,
                 options: CoreOptions {
@@ -224,14 +229,26 @@ impl Fleet {
                 shutdown: self.shutdown.clone(),
                 doorbells: self.doorbells.clone(),
                 progress: progress.clone(),
+                surveyed: surveyed_in.clone(),
+                cut: cut_out,
                 recovered: recovered_in.clone(),
                 go: go_out,
                 ready: ready_in.clone(),
             };
             threads.push(start_core(seed)?);
         }
-        drop((recovered_in, ready_in));
-        let clock = self.wait_for_recovery(&recovered_out, &progress)?;
+        drop((surveyed_in, recovered_in, ready_in));
+        let started = clock::monotonic();
+        if !places.is_empty() {
+            let mut held = self.wait_for_all(&surveyed_out, &progress)?;
+            held.sort_by_key(HeldGroups::shard);
+            for (core, cut) in cuts.iter().zip(recovery::consistent_cut(&places, held)?) {
+                // A core that is gone has already said why, as below.
+                let _ = core.send(cut);
+            }
+        }
+        let recovered = self.wait_for_all(&recovered_out, &progress)?;
+        let clock = report_recovered(recovered.into_iter().flatten().collect(), started);
         for go in &starts {
             // A core that is gone has already said why, through its join handle.
             let _ = go.send(clock);
@@ -257,37 +274,41 @@ impl Fleet {
         outcome
     }
 
-    /// All shards' logs are read; the clock that goes on where the last run stopped.
-    fn wait_for_recovery(
-        &self,
-        recovered: &Receiver<Result<Option<ShardRecovered>, String>>,
-        progress: &Progress,
-    ) -> Result<clock::Clock, String> {
-        let started = clock::monotonic();
-        let mut all: Vec<ShardRecovered> = Vec::new();
-        let mut missing = self.shards;
-        while missing > 0 {
-            match recovered.recv_timeout(Duration::from_secs(1)) {
-                Ok(outcome) => {
-                    all.extend(outcome?);
-                    missing -= 1;
-                }
+    /// Where the shards' logs are; nowhere without a data directory.
+    fn places(&self) -> Vec<LogPlace> {
+        let Some(data) = &self.data else { return Vec::new() };
+        let epoch = data.manifest.expect("the epoch was opened").epoch;
+        let place = |shard| LogPlace { directory: data.shard_path(epoch, shard), shard, shards: self.shards, epoch };
+        (0..self.shards).map(ShardId).map(place).collect()
+    }
+
+    /// What each shard has to say of its log, in the order in which they come.
+    fn wait_for_all<T>(&self, outcomes: &Receiver<Result<T, String>>, progress: &Progress) -> Result<Vec<T>, String> {
+        let mut all = Vec::new();
+        while all.len() < self.shards as usize {
+            match outcomes.recv_timeout(Duration::from_secs(1)) {
+                Ok(outcome) => all.push(outcome?),
                 Err(mpsc::RecvTimeoutError::Timeout) => report(progress),
                 Err(mpsc::RecvTimeoutError::Disconnected) => return Err("a core ended while it read its log".into()),
             }
         }
-        all.iter().filter_map(|shard| shard.cut.as_ref()).for_each(|cut| tracing::warn!("{cut}"));
-        let edits: u64 = all.iter().map(|shard| shard.edits).sum();
-        let mib = all.iter().map(|shard| shard.bytes).sum::<u64>() >> 20;
-        if edits > 0 {
-            let seconds = started.elapsed().as_secs_f64();
-            tracing::info!(
-                "Log read: {edits} edits, {mib} MiB in {seconds:.2} s ({:.0} per second)",
-                edits as f64 / seconds.max(1e-9)
-            );
-        }
-        Ok(steady_clock(&all))
+        Ok(all)
     }
+}
+
+/// Tells the operator what the logs gave; the clock that goes on where the last run stopped.
+fn report_recovered(all: Vec<ShardRecovered>, started: std::time::Instant) -> clock::Clock {
+    all.iter().flat_map(|shard| &shard.cuts).for_each(|cut| tracing::warn!("{cut}"));
+    let edits: u64 = all.iter().map(|shard| shard.edits).sum();
+    let mib = all.iter().map(|shard| shard.bytes).sum::<u64>() >> 20;
+    if edits > 0 {
+        let seconds = started.elapsed().as_secs_f64();
+        tracing::info!(
+            "Log read: {edits} edits, {mib} MiB in {seconds:.2} s ({:.0} per second)",
+            edits as f64 / seconds.max(1e-9)
+        );
+    }
+    steady_clock(&all)
 }
 
 fn report(progress: &Progress) {
@@ -339,19 +360,21 @@ async fn run_or_take_all_down(seed: Seed) -> std::io::Result<()> {
 }
 
 async fn run_core(seed: Seed) -> std::io::Result<()> {
-    let Seed { shard, options, lanes, listeners, log, cpu, crowded, shutdown, progress, recovered, go, ready, .. } =
-        seed;
+    let Seed { shard, options, lanes, listeners, log, cpu, crowded, shutdown, progress, go, ready, .. } = seed;
     let mut core = Core::new(options);
     let start = match &log {
         None => Ok(None),
-        Some((path, epoch)) => {
+        Some(place) => {
             let keyspace: &mut Keyspace = &mut core.owner.keyspace;
-            recovery::recover(path, shard, *epoch, keyspace, &progress).map(Some)
+            keyspace.set_logging(false);
+            let Some(start) = read_log(place, keyspace, &progress, seed.surveyed, seed.cut) else { return Ok(()) };
+            keyspace.set_logging(true);
+            start.map(Some)
         }
     };
     let outcome = start.clone();
-    let _ = recovered.send(start);
-    drop((recovered, progress));
+    let _ = seed.recovered.send(start);
+    drop((seed.recovered, progress));
     // Without a clock the start was refused, and the main thread has said why.
     let Ok(clock) = go.recv() else { return Ok(()) };
     let start = outcome.expect("refused otherwise");
@@ -361,10 +384,10 @@ async fn run_core(seed: Seed) -> std::io::Result<()> {
     let background = Background::new(wake.as_raw_fd());
     let now: Now = clock.now();
     core.begin(now);
-    let log = log.zip(start).map(|((path, epoch), recovered)| {
-        let preparer = Preparer::new(path, background.clone());
+    let log = log.zip(start).map(|(place, recovered)| {
+        let preparer = Preparer::new(place.directory, background.clone());
         let (policy, segment_bytes) = (core.config.appendfsync.policy(), core.config.wal_segment_bytes);
-        let mut log = LogWriter::new(shard, epoch, policy, recovered.start, preparer, segment_bytes, random_u32);
+        let mut log = LogWriter::new(shard, place.epoch, policy, recovered.start, preparer, segment_bytes, random_u32);
         log.ask_for_segment();
         core.log.persistent = true;
         core.log.released = recovered.start.offset;
@@ -375,6 +398,27 @@ async fn run_core(seed: Seed) -> std::io::Result<()> {
     let parts = Parts { core, ring, lanes, log, clock, listeners, shutdown, background, wake, crowded };
     drop(ready);
     CoreLoop::new(parts).run().await
+}
+
+/// Both readings of the log, with the main thread's answer between them; `None` if there is none, as the start was refused.
+fn read_log(
+    place: &LogPlace,
+    keyspace: &mut Keyspace,
+    progress: &Progress,
+    surveyed: Sender<Result<HeldGroups, String>>,
+    cut: Receiver<Option<GroupCut>>,
+) -> Option<Result<ShardRecovered, String>> {
+    let (survey, held) = match recovery::survey(place.clone(), Some(keyspace), progress) {
+        Ok((survey, held)) => (survey, Ok(held)),
+        Err(error) => {
+            let _ = surveyed.send(Err(error));
+            return None;
+        }
+    };
+    let _ = surveyed.send(held);
+    drop(surveyed);
+    let cut = cut.recv().ok()?;
+    Some(recovery::resume(survey, cut, keyspace, progress))
 }
 
 /// Randomness from the operating system, by way of the hasher's keys.

@@ -4,7 +4,7 @@
 //! A core with nothing to do spins for `spin-us`, then sleeps in its own ring. Only while its executor has background work
 //! does it sleep in the executor instead, woken through an eventfd registered with the ring.
 
-use super::disk::LogWriter;
+use super::disk::{Batch, LogWriter};
 use super::lanes::{Lanes, Message};
 use super::ring::{Completion, Ring};
 use super::sockets::{self, Sockets};
@@ -426,7 +426,8 @@ impl CoreLoop {
             && let Some((edits, start, count)) = self.core.take_edits(std::mem::take(&mut self.spare_edits))
         {
             self.edits_since = None;
-            log.append(edits, start, count, now, ticks, &mut self.ring);
+            let batch = Batch { edits, start, count, ..Batch::default() };
+            log.append(batch, now, ticks, &mut self.ring);
         }
         log.sync(now, matches!(self.phase, Phase::Settling { .. }), &mut self.ring);
         let released = log.commit.released(now.steady_ms);

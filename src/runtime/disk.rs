@@ -11,7 +11,7 @@ use super::token::{Operation, token};
 use io_uring::{opcode, types};
 use shards::units::{Now, Offset, ShardId};
 use shards::wal::{
-    BLOCK_BYTES, Commit, EDITS_BYTES_MAX, FsyncPolicy, Layout, Predecessor, RecordHeader, SegmentHeader, SegmentId,
+    BLOCK_BYTES, Commit, FsyncPolicy, GroupTable, Groups, Layout, Predecessor, RecordHeader, SegmentHeader, SegmentId,
     Sequence, SyncTicket, encode_into, record_bytes,
 };
 use std::collections::VecDeque;
@@ -26,6 +26,22 @@ pub struct LogStart {
     pub next_sequence: Sequence,
     pub offset: Offset,
     pub predecessor: Option<Predecessor>,
+    /// No record after this one holds a group; `NONE` if none does. All groups were found complete, and are on disk on all
+    /// shards before any of them goes on.
+    pub last_group: Sequence,
+}
+
+/// What goes into one record.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// May be empty if there are groups.
+    pub edits: Vec<u8>,
+    pub groups: GroupTable,
+    pub start: Offset,
+    /// How many edits.
+    pub count: u32,
+    /// Every group of this shard's records up to this one is out of danger (`Groups::settled`).
+    pub settled: Sequence,
 }
 
 pub struct LogWriter {
@@ -43,8 +59,13 @@ pub struct LogWriter {
     preparer: Preparer,
     segment_bytes: u64,
     in_flight: VecDeque<InFlight>,
-    /// A batch of edits that waits for a segment.
-    pending: Option<Pending>,
+    /// A batch that waits for a segment.
+    pending: Option<Batch>,
+    /// The last record with a group, and up to where the log says that all are settled.
+    last_group: Sequence,
+    settled_said: Sequence,
+    /// What the start knew to be settled.
+    settled_at_start: Sequence,
     spare: Vec<AlignedBuffer>,
     sync: Option<SyncUnderWay>,
     /// Why nothing is written any more.
@@ -63,12 +84,6 @@ struct Segment {
     /// began before that need not have covered it.
     dirty: bool,
     salt: u32,
-}
-
-struct Pending {
-    edits: Vec<u8>,
-    start: Offset,
-    count: u32,
 }
 
 struct InFlight {
@@ -122,6 +137,9 @@ impl LogWriter {
             segment_bytes,
             in_flight: VecDeque::new(),
             pending: None,
+            last_group: start.last_group,
+            settled_said: Sequence::NONE,
+            settled_at_start: start.last_group,
             spare: Vec::new(),
             sync: None,
             failure: None,
@@ -159,18 +177,25 @@ impl LogWriter {
         self.failure.is_none() && self.pending.is_none() && self.in_flight.len() < most
     }
 
-    /// Takes a batch: writes it, or keeps it until there is a segment with room.
-    pub fn append(&mut self, edits: Vec<u8>, start: Offset, count: u32, now: Now, ticks: u64, ring: &mut Ring) {
+    /// Takes a batch: writes it, or keeps it until there is a segment with room. The sequence of its record.
+    pub fn append(&mut self, batch: Batch, now: Now, ticks: u64, ring: &mut Ring) -> Sequence {
         debug_assert!(self.accepts());
-        self.pending = Some(Pending { edits, start, count });
+        assert!(!batch.edits.is_empty() || !batch.groups.is_empty(), "a record says something");
+        assert!(batch.settled < self.next_sequence, "nothing is settled before it is written");
+        // Found at a start, it would be damage, and the start refused.
+        let misplaced = batch.groups.groups(batch.settled).misplaced(self.shard, u16::MAX);
+        assert_eq!(misplaced, None, "a shard logs the groups that it takes part in");
+        let sequence = self.next_sequence;
+        self.pending = Some(batch);
         self.write_pending(now, ticks, ring);
+        sequence
     }
 
-    /// An emptied buffer of a batch that was written, for reuse.
+    /// Writes the batch that waits, if there is one and now a segment for it.
     pub fn write_pending(&mut self, now: Now, ticks: u64, ring: &mut Ring) {
         let Some(pending) = &self.pending else { return };
         let layout = layout_of(self.policy);
-        let needed = record_bytes(pending.edits.len().min(EDITS_BYTES_MAX), layout) as u64;
+        let needed = record_bytes(self.groups_of(pending).as_ref(), pending.edits.len(), layout) as u64;
         let fits = self.segment.as_ref().is_some_and(|segment| {
             segment.prepared.layout == layout && segment.position + needed <= segment.prepared.bytes
         });
@@ -180,6 +205,14 @@ impl LogWriter {
         let pending = self.pending.take().expect("looked at above");
         self.write(pending, layout, now, ticks, ring);
         self.prepare_ahead(layout);
+    }
+
+    /// The batch's group table: if it has groups, or if there is news of earlier ones, so that a start after a quiet time
+    /// need not ask about them.
+    fn groups_of<'b>(&self, batch: &'b Batch) -> Option<Groups<'b>> {
+        let settled = batch.settled.max(self.settled_at_start);
+        let is_news = self.settled_said < self.last_group && settled > self.settled_said;
+        (!batch.groups.is_empty() || is_news).then(|| batch.groups.groups(settled))
     }
 
     /// Turns to a prepared segment, or asks for one.
@@ -232,7 +265,8 @@ impl LogWriter {
         unsafe { ring.push(entry) };
     }
 
-    fn write(&mut self, pending: Pending, layout: Layout, now: Now, ticks: u64, ring: &mut Ring) {
+    fn write(&mut self, pending: Batch, layout: Layout, now: Now, ticks: u64, ring: &mut Ring) {
+        let groups = self.groups_of(&pending);
         let segment = self.segment.as_mut().expect("a segment was chosen");
         let sequence = self.next_sequence;
         let header = RecordHeader {
@@ -246,9 +280,15 @@ impl LogWriter {
             steady_ms: now.steady_ms,
             term: 0,
         };
-        let len = record_bytes(pending.edits.len(), layout);
+        let len = record_bytes(groups.as_ref(), pending.edits.len(), layout);
         let mut buffer = self.spare.pop().unwrap_or_default();
-        encode_into(buffer.bytes_mut(len), &header, &pending.edits, layout);
+        encode_into(buffer.bytes_mut(len), &header, groups.as_ref(), &pending.edits, layout);
+        if let Some(groups) = groups {
+            self.settled_said = self.settled_said.max(groups.settled());
+            if !groups.is_empty() {
+                self.last_group = sequence;
+            }
+        }
         let end = Offset(pending.start.0 + pending.edits.len() as u64);
         self.commit.begin(sequence, end, now.steady_ms);
         self.next_sequence = sequence.next();
@@ -421,7 +461,7 @@ impl LogWriter {
     /// Bytes of the largest batch that is being written, or waits for a segment.
     pub fn largest_under_way(&self) -> u64 {
         let written = self.in_flight.iter().map(|write| write.len);
-        let pending = self.pending.iter().map(|pending| pending.edits.len());
+        let pending = self.pending.iter().map(|pending| pending.edits.len() + pending.groups.bytes().len());
         written.chain(pending).max().unwrap_or(0) as u64
     }
     pub fn has_pending(&self) -> bool {
@@ -503,6 +543,8 @@ impl Drop for AlignedBuffer {
 mod tests {
     use super::*;
     use crate::runtime::Background;
+    use crate::runtime::prepare::segment_file_name;
+    use shards::wal::{GroupId, RecordReader};
     use std::os::fd::AsRawFd;
     use std::time::Duration;
 
@@ -514,6 +556,7 @@ mod tests {
             next_sequence: Sequence::FIRST,
             offset: Offset(0),
             predecessor: None,
+            last_group: Sequence::NONE,
         };
         let mut log = LogWriter::new(ShardId(0), 1, FsyncPolicy::EverySec, start, preparer, 4 << 20, || 7);
         log.ask_for_segment();
@@ -521,6 +564,10 @@ mod tests {
             glommio::timer::sleep(Duration::from_millis(1)).await;
         }
         (log, Ring::new().expect("the tests' machine has io_uring"))
+    }
+
+    fn batch(edits: &[u8], start: u64) -> Batch {
+        Batch { edits: edits.to_vec(), start: Offset(start), count: 1, ..Batch::default() }
     }
 
     /// The tokens of what completed.
@@ -543,14 +590,15 @@ mod tests {
         let executor = glommio::LocalExecutorBuilder::default().io_memory(64 << 10).spawn(|| async move {
             let wake = crate::runtime::eventfd().expect("an eventfd");
             let (mut log, mut ring) = writer(&path, wake.as_raw_fd()).await;
-            log.append(b"one".to_vec(), Offset(0), 1, Now::at(1_000), 0, &mut ring);
+            let sequence = log.append(batch(b"one", 0), Now::at(1_000), 0, &mut ring);
+            assert_eq!(sequence, Sequence(1));
             for (operation, number, result) in wait(&mut ring, 2) {
                 match operation {
                     Operation::LogHeader => log.header_written(number, result),
                     _ => drop(log.written(number, result, 0, &mut ring)),
                 }
             }
-            log.append(b"two".to_vec(), Offset(3), 1, Now::at(2_000), 0, &mut ring);
+            log.append(batch(b"two", 3), Now::at(2_000), 0, &mut ring);
             log.sync(Now::at(2_000), false, &mut ring);
             let done = wait(&mut ring, 2);
             // The sync is reported first: it can't have waited for the write.
@@ -563,6 +611,41 @@ mod tests {
             wait(&mut ring, 1);
             log.synced(0);
             assert_eq!(log.commit.durable_offset(), Offset(6));
+        });
+        executor.expect("an executor").join().expect("the test ran");
+    }
+
+    #[test]
+    fn a_record_may_hold_groups_alone_and_a_later_one_says_that_they_are_settled() {
+        let directory = tempfile::tempdir().expect("a directory for the test");
+        let path = directory.path().to_path_buf();
+        let executor = glommio::LocalExecutorBuilder::default().io_memory(64 << 10).spawn(|| async move {
+            let wake = crate::runtime::eventfd().expect("an eventfd");
+            let (mut log, mut ring) = writer(&path, wake.as_raw_fd()).await;
+            let group = GroupId { front: ShardId(1), number: 5 };
+            let mut alone = Batch::default();
+            alone.groups.push(group, &[ShardId(0), ShardId(1)]);
+
+            let later = |settled, start| Batch { settled: Sequence(settled), ..batch(b"one", start) };
+            for (at, batch) in [alone, later(0, 0), later(1, 3), later(1, 6)].into_iter().enumerate() {
+                assert_eq!(log.append(batch, Now::at(1_000), 0, &mut ring), Sequence(at as u64 + 1));
+                for (operation, number, result) in wait(&mut ring, if at == 0 { 2 } else { 1 }) {
+                    match operation {
+                        Operation::LogHeader => log.header_written(number, result),
+                        _ => drop(log.written(number, result, 0, &mut ring)),
+                    }
+                }
+            }
+            let file = std::fs::read(path.join(segment_file_name(SegmentId::FIRST))).expect("it was written");
+            let header = SegmentHeader::decode(&file).expect("it has a header");
+            let mut reader = RecordReader::new(&header, &file);
+            let mut seen = Vec::new();
+            while let Some(record) = reader.read().expect("whole records") {
+                let groups = record.groups().map(|groups| (groups.settled().0, groups.iter().count()));
+                seen.push((record.edits().len(), groups));
+            }
+            let news = Some((1, 0));
+            assert_eq!(seen, [(0, Some((0, 1))), (3, None), (3, news), (3, None)]);
         });
         executor.expect("an executor").join().expect("the test ran");
     }

@@ -1,14 +1,18 @@
-//! Reads a shard's log at the start, and writes the data anew when the number of shards has changed.
+//! Reads the shards' logs at the start, and writes the data anew when the number of shards has changed.
+//!
+//! Each log is read twice, if it holds transactions over several shards: `survey` applies what comes before the first of
+//! them, which nothing can cut off, and only looks at the rest; when all shards' logs were looked at, `consistent_cut`
+//! says where they end together; `resume` applies up to there.
 
 use super::data_directory::{DataDirectory, Manifest};
 use super::disk::LogStart;
 use super::prepare::{segment_file_name, sync_directory};
-use shards::keyspace::{Keyspace, ShardCursor};
+use shards::keyspace::{EditError, Keyspace, ShardCursor};
 use shards::slot::{SlotMap, slot_of};
 use shards::units::{Db, Now, Offset, ShardId};
 use shards::wal::{
-    BLOCK_BYTES, Layout, OnDamage, Predecessor, Record, RecordHeader, Recovered, Recovery, RecoveryError,
-    SegmentHeader, SegmentId, Sequence, encode_into, record_bytes,
+    BLOCK_BYTES, ConsistentCut, GroupCut, HeldGroups, Layout, OnDamage, Predecessor, Question, Record, RecordHeader,
+    Recovered, Recovery, RecoveryError, SegmentHeader, SegmentId, Sequence, Step, encode_into, record_bytes,
 };
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -29,86 +33,235 @@ pub struct ShardRecovered {
     pub start: LogStart,
     pub edits: u64,
     pub bytes: u64,
-    pub cut: Option<String>,
+    /// What was cut off, for the operator.
+    pub cuts: Vec<String>,
     pub last_wall_ms: u64,
     pub last_steady_ms: u64,
 }
 
-/// Reads the segments in `directory` into `keyspace`, and syncs them: a killed predecessor may have left them with the
-/// kernel only.
-pub fn recover(
-    directory: &Path,
-    shard: ShardId,
-    epoch: u64,
+/// Where a shard's log is.
+#[derive(Clone, Debug)]
+pub struct LogPlace {
+    pub directory: PathBuf,
+    pub shard: ShardId,
+    /// How many the epoch has.
+    pub shards: u16,
+    pub epoch: u64,
+}
+
+/// A log that was read once.
+pub struct Survey {
+    place: LogPlace,
+    recovered: Recovered,
+    last_group: Sequence,
+    /// Never begun.
+    blank: Vec<PathBuf>,
+    rest: Option<Rest>,
+}
+
+/// What a survey left to be applied.
+struct Rest {
+    /// As it was before the segment with the record `first`, or an earlier one.
+    from: Recovery,
+    first: Sequence,
+}
+
+/// Verifies the log, and applies its records to `keyspace` until one holds a group (none at all without a keyspace).
+/// Syncs what it reads: a killed predecessor may have left it with the kernel only.
+pub fn survey(
+    place: LogPlace,
+    mut keyspace: Option<&mut Keyspace>,
+    progress: &Progress,
+) -> Result<(Survey, HeldGroups), String> {
+    let (mut recovery, blank) = open(&place, Some(progress))?;
+    let mut held = HeldGroups::new(place.shard);
+    let mut rest = keyspace.is_none().then(|| Rest { from: recovery.clone(), first: Sequence::FIRST });
+    let mut bytes = Vec::new();
+    while let Some(id) = recovery.next_segment() {
+        let before = rest.is_none().then(|| recovery.clone());
+        let mut first = rest.as_ref().map(|rest| rest.first);
+        let mut apply = |record: &Record<'_>| {
+            held.take(record);
+            if record.groups().is_some_and(|groups| !groups.is_empty()) {
+                first.get_or_insert(record.header().sequence);
+            }
+            match &mut keyspace {
+                Some(keyspace) if first.is_none() => replay(record, keyspace, progress),
+                Some(_) | None => Ok(()),
+            }
+        };
+        let file = read_segment(&place, id, &mut bytes)?;
+        recovery.read(&bytes, &mut apply).map_err(|error| place.refused(error))?;
+        progress.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        file.sync_data().map_err(|error| place.world(error))?;
+        if let Some((from, first)) = before.zip(first) {
+            rest = Some(Rest { from, first });
+        }
+    }
+    let recovered = recovery.finish().map_err(|error| place.refused(error))?;
+    let last_group = held.last();
+    Ok((Survey { place, recovered, last_group, blank, rest }, held))
+}
+
+/// Where the logs of all shards, of which `held` was read, are to be cut. Reads some of them again if it must.
+pub fn consistent_cut(places: &[LogPlace], held: Vec<HeldGroups>) -> Result<Vec<Option<GroupCut>>, String> {
+    let mut search = ConsistentCut::new(held);
+    loop {
+        let questions = match search.step() {
+            Step::Done(cuts) => return Ok(cuts),
+            Step::Ask(questions) => questions,
+        };
+        let answers: Vec<Result<HeldGroups, String>> = std::thread::scope(|scope| {
+            let ask = |question| scope.spawn(move || look_again(&places[shard_of(question)], question));
+            let threads: Vec<_> = questions.iter().map(ask).collect();
+            threads.into_iter().map(|thread| thread.join().expect("reading a log doesn't panic")).collect()
+        });
+        for answer in answers {
+            search.answer(answer?);
+        }
+    }
+}
+
+fn shard_of(question: &Question) -> usize {
+    question.shard.0 as usize
+}
+
+fn look_again(place: &LogPlace, question: &Question) -> Result<HeldGroups, String> {
+    let mut recovery = open(place, None)?.0.until(question.until);
+    let mut held = question.reading();
+    let mut bytes = Vec::new();
+    while let Some(id) = recovery.next_segment() {
+        read_segment(place, id, &mut bytes)?;
+        let mut look = |record: &Record<'_>| {
+            held.take(record);
+            Ok(())
+        };
+        recovery.read(&bytes, &mut look).map_err(|error| place.refused(error))?;
+    }
+    recovery.finish().map_err(|error| place.refused(error))?;
+    Ok(held)
+}
+
+/// Applies what the survey left, up to the cut.
+pub fn resume(
+    survey: Survey,
+    cut: Option<GroupCut>,
     keyspace: &mut Keyspace,
     progress: &Progress,
 ) -> Result<ShardRecovered, String> {
-    let world = |error: io::Error| format!("reading the log in {}: {error}", directory.display());
-    let segments = segments(directory).map_err(world)?;
-    let mut starts = Vec::new();
-    for (id, path) in &segments {
-        let mut start = Vec::new();
-        let file = File::open(path).map_err(world)?;
-        progress.bytes_total.fetch_add(file.metadata().map_err(world)?.len(), Ordering::Relaxed);
-        file.take(BLOCK_BYTES as u64).read_to_end(&mut start).map_err(world)?;
-        starts.push((*id, start));
+    let Survey { place, recovered: surveyed, last_group, blank, rest } = survey;
+    let mut recovered = surveyed.clone();
+    if let Some(rest) = rest {
+        let until = cut.map_or(surveyed.next_sequence, |cut| cut.before);
+        assert!(until >= rest.first, "logs are cut before records that hold a group");
+        let end = read_rest(&place, rest, until, keyspace, progress)?;
+        if cut.is_some() {
+            recovered = end;
+        }
+    } else {
+        assert_eq!(cut, None, "a log without groups agrees with all others");
     }
-    let views: Vec<(SegmentId, &[u8])> = starts.iter().map(|(id, start)| (*id, start.as_slice())).collect();
-    let refused = |error: RecoveryError| {
-        format!("the log of shard {} in {} is damaged, so the start is refused: {error}", shard.0, directory.display())
-    };
-    let mut recovery = Recovery::new(shard, epoch, &views, OnDamage::Refuse).map_err(refused)?;
-    keyspace.set_logging(false);
-    let mut bytes = Vec::new();
-    while let Some(id) = recovery.next_segment() {
-        let path = directory.join(segment_file_name(id));
-        bytes.clear();
-        let mut file = File::open(&path).map_err(world)?;
-        file.read_to_end(&mut bytes).map_err(world)?;
-        let mut apply = |record: &Record<'_>| {
-            progress.edits.fetch_add(record.header().edit_count as u64, Ordering::Relaxed);
-            keyspace.replay_all(record.edits())
-        };
-        recovery.read(&bytes, &mut apply).map_err(refused)?;
-        progress.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        file.sync_data().map_err(world)?;
+    let mut cuts = Vec::new();
+    cuts.extend(cut_report(&surveyed, &place.directory));
+    cuts.extend(cut.map(|cut| group_cut_report(&place, cut, surveyed.bytes - recovered.bytes)));
+    for path in blank {
+        // Every start of a server leaves one. Nothing is acknowledged in a segment before its header is written.
+        std::fs::remove_file(path).map_err(|error| place.world(error))?;
     }
-    keyspace.set_logging(true);
-    let recovered = recovery.finish().map_err(refused)?;
-    let segments = remove_blank(segments, &starts).map_err(world)?;
     // Never onto the name of a file that is there.
-    let last = segments.last().map_or(SegmentId(0), |(id, _)| *id);
-    let next_segment = recovered.next_segment_id.max(last.next());
+    let last =
+        segments(&place.directory).map_err(|error| place.world(error))?.last().map_or(SegmentId(0), |(id, _)| *id);
     Ok(ShardRecovered {
         start: LogStart {
-            next_segment,
+            next_segment: recovered.next_segment_id.max(last.next()),
             next_sequence: recovered.next_sequence,
             offset: recovered.next_offset,
             predecessor: recovered.predecessor,
+            last_group: last_group.min(Sequence(recovered.next_sequence.0 - 1)),
         },
         edits: recovered.edits,
         bytes: recovered.bytes,
-        cut: cut_report(&recovered, directory),
+        cuts,
         last_wall_ms: recovered.last_wall_ms,
         last_steady_ms: recovered.last_steady_ms,
     })
 }
 
-/// Removes segments that were prepared and never begun: every start of a server leaves one. The log was recovered without
-/// them, and nothing is acknowledged in a segment before its header is written.
-fn remove_blank(
-    segments: Vec<(SegmentId, PathBuf)>,
-    starts: &[(SegmentId, Vec<u8>)],
-) -> io::Result<Vec<(SegmentId, PathBuf)>> {
-    let mut kept = Vec::new();
-    for ((id, path), (_, start)) in segments.into_iter().zip(starts) {
-        if start.iter().all(|byte| *byte == 0) {
-            std::fs::remove_file(&path)?;
-        } else {
-            kept.push((id, path));
-        }
+fn read_rest(
+    place: &LogPlace,
+    rest: Rest,
+    until: Sequence,
+    keyspace: &mut Keyspace,
+    progress: &Progress,
+) -> Result<Recovered, String> {
+    let mut recovery = rest.from.until(until);
+    let mut bytes = Vec::new();
+    while let Some(id) = recovery.next_segment() {
+        read_segment(place, id, &mut bytes)?;
+        progress.bytes_total.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let mut apply = |record: &Record<'_>| {
+            let is_left = record.header().sequence >= rest.first;
+            if is_left { replay(record, keyspace, progress) } else { Ok(()) }
+        };
+        recovery.read(&bytes, &mut apply).map_err(|error| place.refused(error))?;
+        progress.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
     }
-    Ok(kept)
+    recovery.finish().map_err(|error| place.refused(error))
+}
+
+fn replay(record: &Record<'_>, keyspace: &mut Keyspace, progress: &Progress) -> Result<(), EditError> {
+    progress.edits.fetch_add(record.header().edit_count as u64, Ordering::Relaxed);
+    keyspace.replay_all(record.edits())
+}
+
+impl LogPlace {
+    fn world(&self, error: io::Error) -> String {
+        format!("reading the log in {}: {error}", self.directory.display())
+    }
+    fn refused(&self, error: RecoveryError) -> String {
+        let (shard, shown) = (self.shard.0, self.directory.display());
+        format!("the log of shard {shard} in {shown} is damaged, so the start is refused: {error}")
+    }
+}
+
+/// A reading of the log from its start, and the segments that were prepared and never begun.
+fn open(place: &LogPlace, progress: Option<&Progress>) -> Result<(Recovery, Vec<PathBuf>), String> {
+    let world = |error: io::Error| place.world(error);
+    let mut starts = Vec::new();
+    let mut blank = Vec::new();
+    for (id, path) in segments(&place.directory).map_err(world)? {
+        let mut start = Vec::new();
+        let file = File::open(&path).map_err(world)?;
+        if let Some(progress) = progress {
+            progress.bytes_total.fetch_add(file.metadata().map_err(world)?.len(), Ordering::Relaxed);
+        }
+        file.take(BLOCK_BYTES as u64).read_to_end(&mut start).map_err(world)?;
+        if start.iter().all(|byte| *byte == 0) {
+            blank.push(path);
+        }
+        starts.push((id, start));
+    }
+    let views: Vec<(SegmentId, &[u8])> = starts.iter().map(|(id, start)| (*id, start.as_slice())).collect();
+    let recovery = Recovery::new(place.shard, place.shards, place.epoch, &views, OnDamage::Refuse);
+    Ok((recovery.map_err(|error| place.refused(error))?, blank))
+}
+
+fn read_segment(place: &LogPlace, id: SegmentId, bytes: &mut Vec<u8>) -> Result<File, String> {
+    bytes.clear();
+    let path = place.directory.join(segment_file_name(id));
+    let mut file = File::open(&path).map_err(|error| place.world(error))?;
+    file.read_to_end(bytes).map_err(|error| place.world(error))?;
+    Ok(file)
+}
+
+fn group_cut_report(place: &LogPlace, cut: GroupCut, bytes: u64) -> String {
+    let GroupCut { before, records, groups } = cut;
+    format!(
+        "{}: cut {records} records ({bytes} bytes of edits, {groups} transactions over several shards) from record {} on, \
+         as another shard's log lost its part of such a transaction; nothing in them had been acknowledged as durable",
+        place.directory.display(),
+        before.0
+    )
 }
 
 fn cut_report(recovered: &Recovered, directory: &Path) -> Option<String> {
@@ -162,10 +315,25 @@ pub fn reshard(
     let mut writers: Vec<EpochWriter> = (0..shards)
         .map(|shard| EpochWriter::new(data.shard_path(epoch, ShardId(shard)), ShardId(shard), epoch, segment_bytes))
         .collect();
-    for old in 0..from.shards {
+    let place = |shard: ShardId| LogPlace {
+        directory: data.shard_path(from.epoch, shard),
+        shard,
+        shards: from.shards,
+        epoch: from.epoch,
+    };
+    let places: Vec<LogPlace> = (0..from.shards).map(ShardId).map(place).collect();
+    let (mut surveys, mut held) = (Vec::new(), Vec::new());
+    for place in &places {
+        // Nothing is applied yet: one keyspace at a time is enough.
+        let (survey, groups) = survey(place.clone(), None, &progress)?;
+        surveys.push(survey);
+        held.push(groups);
+    }
+    let cuts = consistent_cut(&places, held)?;
+    for (survey, cut) in surveys.into_iter().zip(cuts) {
         let mut keyspace = Keyspace::new(databases, seed);
-        let directory = data.shard_path(from.epoch, ShardId(old));
-        let recovered = recover(&directory, ShardId(old), from.epoch, &mut keyspace, &progress)?;
+        let recovered = resume(survey, cut, &mut keyspace, &progress)?;
+        recovered.cuts.iter().for_each(|cut| tracing::warn!("{cut}"));
         let now = Now { wall_ms: recovered.last_wall_ms, steady_ms: recovered.last_steady_ms };
         for db in (0..databases).map(Db) {
             copy_database(&keyspace, db, now, &slots, &mut writers).map_err(world)?;
@@ -246,7 +414,7 @@ impl EpochWriter {
         if self.edits.is_empty() {
             return Ok(());
         }
-        let len = record_bytes(self.edits.len(), Layout::Bytes);
+        let len = record_bytes(None, self.edits.len(), Layout::Bytes);
         if self.file.as_ref().is_some_and(|(_, at)| at + len as u64 > self.segment_bytes) {
             self.close_segment()?;
         }
@@ -266,7 +434,7 @@ impl EpochWriter {
             term: 0,
         };
         let mut record = vec![0; len];
-        encode_into(&mut record, &header, &self.edits, Layout::Bytes);
+        encode_into(&mut record, &header, None, &self.edits, Layout::Bytes);
         file.write_all(&record)?;
         *at += len as u64;
         self.sequence = self.sequence.next();
@@ -316,3 +484,6 @@ impl EpochWriter {
 
 /// Segments of a new epoch are read only once its manifest is there, by which time they are complete and synced.
 const EPOCH_SALT: u32 = 0;
+
+#[cfg(test)]
+mod tests;

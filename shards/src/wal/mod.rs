@@ -5,11 +5,14 @@
 //! before its checksum, its place and its turn were verified, and no length found there is trusted before that.
 //!
 //! - `record`: one group commit as bytes, and back;
+//! - `group`: the transactions over several shards that have edits in a record;
 //! - `segment`: the block at the start of a file, and reading the records behind it;
 //! - `commit`: what is held by the kernel, what is on disk, and which replies may go;
-//! - `recovery`: what a start makes of the segments it finds.
+//! - `recovery`: what a start makes of the segments it finds;
+//! - `cut`: where the logs of all shards must end so that no transaction is in some of them only.
 
 mod commit;
+mod cut;
 mod group;
 mod record;
 mod recovery;
@@ -18,8 +21,9 @@ mod segment;
 mod tests;
 
 pub use commit::{Commit, FsyncPolicy, SYNC_AFTER_MS, SyncTicket, UNSYNCED_AGE_MS_MAX};
+pub use cut::{ConsistentCut, GroupCut, HeldGroups, Question, Step};
 pub use group::{Group, GroupId, GroupTable, Groups};
-pub use record::{EDITS_BYTES_MAX, RECORD_HEADER_BYTES, Record, RecordHeader, encode_into, record_bytes};
+pub use record::{BODY_BYTES_MAX, RECORD_HEADER_BYTES, Record, RecordHeader, encode_into, record_bytes};
 pub use recovery::{Apply, Cut, Damage, Evidence, OnDamage, Recovered, Recovery, RecoveryError};
 pub use segment::{Predecessor, RecordReader, SegmentError, SegmentHeader, Stop, StopReason};
 

@@ -1,17 +1,18 @@
 //! One record: the edits of one group commit behind a header that says what they are, where they belong and what
-//! was durable when they were written.
+//! was durable when they were written. Between the two, if it has any, the table of its groups.
 //!
 //! Owns the bytes of a record; where records lie in a segment is `segment`'s subject. The rule: a `Record` exists only
 //! once `verify` has checked its length, its checksum and that it belongs to the segment it was found in.
 
+use super::group::Groups;
 use super::segment::StopReason;
 use super::{Layout, SegmentId, Sequence, u16_at, u32_at, u64_at};
 use crate::units::Offset;
 
 /// Bytes of a record's header.
 pub const RECORD_HEADER_BYTES: usize = 80;
-/// The most edits a record can carry, in bytes.
-pub const EDITS_BYTES_MAX: usize = u32::MAX as usize - RECORD_HEADER_BYTES;
+/// The most edits and groups a record can carry, in bytes.
+pub const BODY_BYTES_MAX: usize = u32::MAX as usize - RECORD_HEADER_BYTES;
 
 pub(super) const RECORD_VERSION: u16 = 1;
 
@@ -27,8 +28,7 @@ const OFFSET: usize = 40;
 const WALL_MS: usize = 48;
 const STEADY_MS: usize = 56;
 const TERM: usize = 64;
-const GROUP_COUNT: usize = 72;
-const RESERVED: usize = 74;
+const GROUP_BYTES: usize = 72;
 const SALT: usize = 76;
 
 /// What a record says about its edits. Length and checksum are made by `encode_into`.
@@ -53,6 +53,7 @@ pub struct RecordHeader {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Record<'a> {
     header: RecordHeader,
+    groups: Option<Groups<'a>>,
     edits: &'a [u8],
 }
 
@@ -62,6 +63,14 @@ impl<'a> Record<'a> {
     }
     pub fn edits(&self) -> &'a [u8] {
         self.edits
+    }
+    /// The groups whose edits are in here, or that this shard takes part in without an edit; `None` without a table.
+    pub fn groups(&self) -> Option<Groups<'a>> {
+        self.groups
+    }
+    /// Bytes that it takes in its segment, padding included.
+    pub(super) fn padded_bytes(&self, layout: Layout) -> usize {
+        record_bytes(self.groups.as_ref(), self.edits.len(), layout)
     }
     /// Where the edit after the last one of this record lies.
     pub fn end_offset(&self) -> Offset {
@@ -79,8 +88,7 @@ impl<'a> Record<'a> {
         }
         // From here on these bytes are what was written; what follows can only be another version or a bug.
         let version = u16_at(fixed, VERSION);
-        let unknown = u16_at(fixed, FLAGS) | u16_at(fixed, GROUP_COUNT) | u16_at(fixed, RESERVED);
-        if version != RECORD_VERSION || unknown != 0 {
+        if version != RECORD_VERSION || u16_at(fixed, FLAGS) != 0 {
             return Err(StopReason::UnsupportedVersion(version));
         }
         let header = RecordHeader {
@@ -94,12 +102,20 @@ impl<'a> Record<'a> {
             steady_ms: u64_at(fixed, STEADY_MS),
             term: u64_at(fixed, TERM),
         };
-        let edits = &whole[RECORD_HEADER_BYTES..];
+        let (groups, edits) = body(whole, u32_at(fixed, GROUP_BYTES) as usize).ok_or(StopReason::Impossible)?;
         let possible = header.durable_mark < header.sequence
             && header.sequence.0 < u64::MAX
-            && header.offset.0.checked_add(edits.len() as u64).is_some();
-        if possible { Ok(Record { header, edits }) } else { Err(StopReason::Impossible) }
+            && header.offset.0.checked_add(edits.len() as u64).is_some()
+            && groups.is_none_or(|groups| groups.settled() < header.sequence);
+        if possible { Ok(Record { header, groups, edits }) } else { Err(StopReason::Impossible) }
     }
+}
+
+/// Group table and edits of a record whose checksum is right; `None` if the table makes no sense.
+fn body(whole: &[u8], group_bytes: usize) -> Option<(Option<Groups<'_>>, &[u8])> {
+    let (table, edits) = whole[RECORD_HEADER_BYTES..].split_at_checked(group_bytes)?;
+    let groups = if table.is_empty() { None } else { Some(Groups::parse(table)?) };
+    Some((groups, edits))
 }
 
 /// What the bytes claim before the checksum was looked at: the header and a length that may be too long, provided that they
@@ -116,19 +132,26 @@ fn claimed(bytes: &[u8], segment: SegmentId, salt: Option<u32>) -> Result<(&[u8]
     Ok((fixed, length))
 }
 
-/// Bytes that a record of `edits_bytes` takes in a segment, padding included.
-pub fn record_bytes(edits_bytes: usize, layout: Layout) -> usize {
-    (RECORD_HEADER_BYTES + edits_bytes).next_multiple_of(layout.alignment())
+/// Bytes that a record takes in a segment, padding included.
+pub fn record_bytes(groups: Option<&Groups<'_>>, edits_bytes: usize, layout: Layout) -> usize {
+    (RECORD_HEADER_BYTES + groups.map_or(0, Groups::len) + edits_bytes).next_multiple_of(layout.alignment())
 }
 
-/// Writes the record over all of `out`, which must be `record_bytes(edits.len(), layout)` long; padding is zeroed.
-pub fn encode_into(out: &mut [u8], header: &RecordHeader, edits: &[u8], layout: Layout) {
-    assert!(edits.len() <= EDITS_BYTES_MAX, "a record holds at most {EDITS_BYTES_MAX} bytes of edits");
-    assert_eq!(out.len(), record_bytes(edits.len(), layout), "the buffer is the record's size");
+/// Writes the record over all of `out`, which must have the length that `record_bytes` gives; padding is zeroed.
+pub fn encode_into(out: &mut [u8], header: &RecordHeader, groups: Option<&Groups<'_>>, edits: &[u8], layout: Layout) {
+    let group_bytes = groups.map_or(0, Groups::len);
+    let body_bytes = group_bytes + edits.len();
+    assert!(body_bytes <= BODY_BYTES_MAX, "a record holds at most {BODY_BYTES_MAX} bytes of groups and edits");
+    assert_eq!(out.len(), record_bytes(groups, edits.len(), layout), "the buffer is the record's size");
     assert!(header.durable_mark < header.sequence, "no record is durable before it is written");
-    let length = RECORD_HEADER_BYTES + edits.len();
+    assert!(groups.is_none_or(|groups| groups.settled() < header.sequence), "nor are its groups settled");
+    let length = RECORD_HEADER_BYTES + body_bytes;
     let (record, padding) = out.split_at_mut(length);
     let (fixed, body) = record.split_at_mut(RECORD_HEADER_BYTES);
+    let (table, body) = body.split_at_mut(group_bytes);
+    if let Some(groups) = groups {
+        groups.encode_into(table);
+    }
     body.copy_from_slice(edits);
     padding.fill(0);
     fixed.fill(0);
@@ -142,6 +165,7 @@ pub fn encode_into(out: &mut [u8], header: &RecordHeader, edits: &[u8], layout: 
     put(fixed, WALL_MS, &header.wall_ms.to_le_bytes());
     put(fixed, STEADY_MS, &header.steady_ms.to_le_bytes());
     put(fixed, TERM, &header.term.to_le_bytes());
+    put(fixed, GROUP_BYTES, &(group_bytes as u32).to_le_bytes());
     put(fixed, SALT, &header.salt.to_le_bytes());
     let crc = checksum(record);
     put(record, CRC, &crc.to_le_bytes());

@@ -27,7 +27,7 @@
 //! |---------------------------------------------------|----------------------------------------------------------|
 //! | nothing but zeros, or no bytes                    | end of the segment; the next one's start is the check    |
 //! | verified, version unknown                         | refuse, repair or not                                    |
-//! | verified, its turn, its edits are readable        | applied                                                  |
+//! | verified, its turn, edits readable, groups fit    | applied                                                  |
 //! | verified, its turn                                | gap at `next`, certain: it was written like that         |
 //! | anything else                                     | gap at `next`                                            |
 //!
@@ -42,10 +42,13 @@
 //!
 //! The log then continues in a fresh segment whose header is marked `after_recovery` and names the true end as its
 //! predecessor: what lies between the two is the first row of the first table from then on.
+//!
+//! A second reading (`until`) stops where all shards' logs agree to end, which may be before a mark: what it leaves out
+//! was found sound by the first, so it judges nothing, and anything but the same records again is an error.
 
 use super::record::Record;
 use super::segment::{Predecessor, RecordReader, SegmentError, SegmentHeader, Stop, StopReason};
-use super::{BLOCK_BYTES, Layout, SegmentId, Sequence, record_bytes, u32_at};
+use super::{BLOCK_BYTES, Layout, SegmentId, Sequence, u32_at};
 use crate::keyspace::{Edit, EditError};
 use crate::units::{Offset, ShardId};
 use std::fmt;
@@ -128,6 +131,8 @@ pub enum RecoveryError {
     Rejected { segment: SegmentId, position: u64, sequence: Sequence, error: EditError },
     #[error("segment {} has another header than at its first reading", .0.0)]
     Changed(SegmentId),
+    #[error("the log ends before record {} that was there at its first reading", .0.0)]
+    Shrunk(Sequence),
 }
 
 impl fmt::Display for Damage {
@@ -175,11 +180,14 @@ struct Gap {
 }
 
 /// One start's reading of one shard's log.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Recovery {
     shard: ShardId,
+    shards: u16,
     epoch: u64,
     on_damage: OnDamage,
+    /// The record before which a second reading ends.
+    until: Option<Sequence>,
     segments: Vec<Found>,
     /// The segment to read next.
     turn: usize,
@@ -197,10 +205,11 @@ pub struct Recovery {
 pub type Apply<'f> = dyn FnMut(&Record<'_>) -> Result<(), EditError> + 'f;
 
 impl Recovery {
-    /// `starts`: every segment of the shard, in ascending order, its number taken from its name, with the first
-    /// `BLOCK_BYTES` of its file (fewer if it is shorter).
+    /// `shards`: how many the epoch has. `starts`: every segment of the shard, in ascending order, its number taken from
+    /// its name, with the first `BLOCK_BYTES` of its file (fewer if it is shorter).
     pub fn new(
         shard: ShardId,
+        shards: u16,
         epoch: u64,
         starts: &[(SegmentId, &[u8])],
         on_damage: OnDamage,
@@ -220,8 +229,10 @@ impl Recovery {
         }
         Ok(Recovery {
             shard,
+            shards,
             epoch,
             on_damage,
+            until: None,
             segments,
             turn: 0,
             gap: None,
@@ -235,8 +246,23 @@ impl Recovery {
         })
     }
 
+    /// Makes it a second reading, up to but without the record `until`, which the first one found or was to come next.
+    pub fn until(mut self, until: Sequence) -> Self {
+        assert!(until >= self.next_sequence, "what was read is not taken back");
+        self.until = Some(until);
+        self
+    }
+
+    /// The record that comes next; all before it were applied.
+    pub fn next_sequence(&self) -> Sequence {
+        self.next_sequence
+    }
+
     /// The segment that `read` wants now; `None` when all were read.
     pub fn next_segment(&self) -> Option<SegmentId> {
+        if self.is_complete() {
+            return None;
+        }
         let wanted = |found: &&Found| found.place != Place::CutOff;
         self.segments[self.turn..].iter().find(wanted).map(|found| found.id)
     }
@@ -254,6 +280,9 @@ impl Recovery {
         if self.gap.is_none() {
             self.gap = self.read_live(&found, bytes, apply)?;
         }
+        if self.until.is_some() {
+            return self.gap.map_or(Ok(()), |gap| Err(RecoveryError::Shrunk(gap.sequence)));
+        }
         if let Some(gap) = self.gap.take() {
             self.gap = Some(search(gap, &found, bytes)?);
         }
@@ -263,6 +292,9 @@ impl Recovery {
     /// After the last segment.
     pub fn finish(self) -> Result<Recovered, RecoveryError> {
         assert_eq!(self.next_segment(), None, "all segments were read");
+        if self.until.is_some() && !self.is_complete() {
+            return Err(RecoveryError::Shrunk(self.next_sequence));
+        }
         let damage = self.judge()?;
         let cut = self.gap.map(|gap| Cut {
             segment: gap.segment,
@@ -285,6 +317,10 @@ impl Recovery {
             edits: self.edits,
             bytes: self.next_offset.0,
         })
+    }
+
+    fn is_complete(&self) -> bool {
+        self.until == Some(self.next_sequence)
     }
 
     /// The first table.
@@ -323,7 +359,7 @@ impl Recovery {
     ) -> Result<Option<Gap>, RecoveryError> {
         let mut reader = RecordReader::new(header, found.up_to_end(bytes));
         self.advance(&reader, header.wall_ms, header.steady_ms);
-        loop {
+        while !self.is_complete() {
             let position = reader.position();
             let record = match reader.read() {
                 Ok(Some(record)) => record,
@@ -333,7 +369,9 @@ impl Recovery {
                 }
                 Err(Stop { position, reason }) => return Ok(Some(self.gap_at(found.id, position, reason))),
             };
-            if let Err(reason) = check_edits(&record) {
+            if self.until.is_none()
+                && let Err(reason) = check_edits(&record).and_then(|()| self.check_groups(&record))
+            {
                 return Ok(Some(self.gap_at(found.id, position, reason)));
             }
             let sequence = record.header().sequence;
@@ -344,6 +382,13 @@ impl Recovery {
         }
         // Whether it ended too early is seen from where the next segment starts.
         Ok(None)
+    }
+
+    fn check_groups(&self, record: &Record<'_>) -> Result<(), StopReason> {
+        match record.groups().and_then(|groups| groups.misplaced(self.shard, self.shards)) {
+            Some(group) => Err(StopReason::BadGroup { group, shards: self.shards }),
+            None => Ok(()),
+        }
     }
 
     fn advance(&mut self, reader: &RecordReader<'_>, wall_ms: u64, steady_ms: u64) {
@@ -439,6 +484,7 @@ fn is_no_power_cut(reason: &StopReason) -> bool {
         | StopReason::Impossible
         | StopReason::Header(SegmentError::Impossible)
         | StopReason::BadEdits(_)
+        | StopReason::BadGroup { .. }
         | StopReason::EditCount { .. } => true,
         StopReason::Hole
         | StopReason::Truncated
@@ -488,7 +534,7 @@ fn search(mut gap: Gap, found: &Found, bytes: &[u8]) -> Result<Gap, RecoveryErro
         position += match Record::verify(rest, found.id, salt) {
             Ok(record) => {
                 gap.count(&record, found.id, position as u64);
-                record_bytes(record.edits().len(), layout)
+                record.padded_bytes(layout)
             }
             Err(StopReason::UnsupportedVersion(version)) => {
                 return Err(RecoveryError::Unsupported { segment: found.id, position: position as u64, version });

@@ -3,6 +3,7 @@
 //! Owns the header's bytes and the walk from one record to the next; what to make of a walk that stops is `recovery`'s
 //! subject. The rule: the reader yields a record only if it is verified and the next in sequence and offset.
 
+use super::group::GroupId;
 use super::record::Record;
 use super::{BLOCK_BYTES, Layout, SegmentId, Sequence, is_zero, u16_at, u32_at, u64_at};
 use crate::units::{Offset, ShardId};
@@ -217,6 +218,8 @@ pub enum StopReason {
     BadEdits(crate::keyspace::EditError),
     #[error("the record holds {found} edits where its header says {expected}")]
     EditCount { expected: u32, found: u32 },
+    #[error("the record lists group {} of shard {}, which cannot be one of this shard among {shards}", .group.number, .group.front.0)]
+    BadGroup { group: GroupId, shards: u16 },
     #[error("{0}")]
     Header(SegmentError),
     #[error("the segment belongs to another place: its header names segment {}, shard {}, epoch {epoch}", .id.0, .shard.0)]
@@ -283,7 +286,7 @@ impl<'a> RecordReader<'a> {
             Ok(None) => Ok(None),
             Ok(Some(record)) => {
                 // May lead past the end of a file that was cut inside the padding of its last record.
-                self.position += super::record_bytes(record.edits().len(), self.layout);
+                self.position += record.padded_bytes(self.layout);
                 self.next_sequence = self.next_sequence.next();
                 self.next_offset = record.end_offset();
                 Ok(Some(record))

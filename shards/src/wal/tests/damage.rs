@@ -174,7 +174,7 @@ fn swapped_or_missing_segments_are_refused() {
             without.files.remove(missing);
             assert!(is_damage(&without.recover()), "{layout:?} without {missing}");
         }
-        let elsewhere = Recovery::new(ShardId(4), EPOCH, &[(SegmentId(1), &log.files[0].1)], OnDamage::Refuse);
+        let elsewhere = Recovery::new(ShardId(4), SHARDS, EPOCH, &[(SegmentId(1), &log.files[0].1)], OnDamage::Refuse);
         let outcome = elsewhere.and_then(|mut recovery| recovery.read(&log.files[0].1, &mut |_| Ok(())));
         assert!(matches!(outcome, Err(RecoveryError::Damage(_))));
     }
@@ -267,8 +267,8 @@ fn a_value_that_looks_like_a_record_is_no_evidence() {
         // What a client may try: a record of the right segment and a later sequence, but it cannot know the salt.
         let header =
             RecordHeader { salt: 0, sequence: Sequence(900), durable_mark: Sequence(800), ..log.record_header(0, 0) };
-        let mut forged = vec![0; record_bytes(0, layout)];
-        encode_into(&mut forged, &header, &[], layout);
+        let mut forged = vec![0; record_bytes(None, 0, layout)];
+        encode_into(&mut forged, &header, None, &[], layout);
         let file = &mut log.files[0].1;
         file.resize(file.len() + layout.alignment(), 0xee);
         file.extend_from_slice(&forged);

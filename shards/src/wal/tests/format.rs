@@ -61,8 +61,8 @@ fn a_segment_header_of_version_1_keeps_its_bytes() {
 #[test]
 fn a_record_of_version_1_keeps_its_bytes() {
     let edits = Edit::Remove { db: Db(2), key: b"key" }.encode_to_vec();
-    let mut bytes = vec![0xff; record_bytes(edits.len(), Layout::Bytes)];
-    encode_into(&mut bytes, &golden_record(), &edits, Layout::Bytes);
+    let mut bytes = vec![0xff; record_bytes(None, edits.len(), Layout::Bytes)];
+    encode_into(&mut bytes, &golden_record(), None, &edits, Layout::Bytes);
     assert_eq!(
         dump(&bytes),
         [
@@ -75,20 +75,145 @@ fn a_record_of_version_1_keeps_its_bytes() {
         ]
     );
     let record = record::Record::verify(&bytes, SegmentId(0x0102), Some(0x0708_090a)).expect("it verifies");
-    assert_eq!((record.header(), record.edits()), (&golden_record(), &edits[..]));
+    assert_eq!((record.header(), record.groups(), record.edits()), (&golden_record(), None, &edits[..]));
+}
+
+#[test]
+fn a_record_with_groups_keeps_its_bytes() {
+    let edits = Edit::Remove { db: Db(2), key: b"key" }.encode_to_vec();
+    let mut table = GroupTable::default();
+    table.push(GroupId { front: ShardId(0x2728), number: 0x292a_2b2c }, &[ShardId(0x2d2e), ShardId(0x3132)]);
+    table.push(GroupId { front: ShardId(2), number: 3 }, &[ShardId(0), ShardId(1), ShardId(2)]);
+    let groups = table.groups(Sequence(0x1110));
+    let mut bytes = vec![0xff; record_bytes(Some(&groups), edits.len(), Layout::Bytes)];
+    encode_into(&mut bytes, &golden_record(), Some(&groups), &edits, Layout::Bytes);
+    assert_eq!(dump(&bytes), GOLDEN_GROUPS);
+    let record = record::Record::verify(&bytes, SegmentId(0x0102), Some(0x0708_090a)).expect("it verifies");
+    assert_eq!((record.header(), record.groups(), record.edits()), (&golden_record(), Some(groups), &edits[..]));
+    let read: Vec<(u16, u64, Vec<u16>)> = (record.groups().expect("it has groups").iter())
+        .map(|group| (group.id.front.0, group.id.number, group.participants().map(|shard| shard.0).collect()))
+        .collect();
+    assert_eq!(read, [(0x2728, 0x292a_2b2c, vec![0x2d2e, 0x3132]), (2, 3, vec![0, 1, 2])]);
+}
+
+const GOLDEN_GROUPS: [&str; 8] = [
+    "0000: 80 00 00 00 d9 d4 50 25 01 00 00 00 01 00 00 00",
+    "0016: 02 01 00 00 00 00 00 00 12 11 00 00 00 00 00 00",
+    "0032: 11 11 00 00 00 00 00 00 14 13 00 00 00 00 00 00",
+    "0048: 22 21 00 00 00 00 00 00 24 23 00 00 00 00 00 00",
+    "0064: 26 25 00 00 00 00 00 00 2a 00 00 00 0a 09 08 07",
+    "0080: 10 11 00 00 00 00 00 00 2c 2b 2a 29 00 00 00 00",
+    "0096: 28 27 02 00 2e 2d 32 31 03 00 00 00 00 00 00 00",
+    "0112: 02 00 03 00 00 00 01 00 02 00 03 02 03 6b 65 79",
+];
+
+/// A record whose group table is `table`, whatever that says, with the right checksum.
+fn with_table(table: &[u8], edits: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; record_bytes(None, table.len() + edits.len(), Layout::Bytes)];
+    let body = [table, edits].concat();
+    encode_into(&mut bytes, &golden_record(), None, &body, Layout::Bytes);
+    bytes[72..76].copy_from_slice(&(table.len() as u32).to_le_bytes());
+    seal(&mut bytes[..RECORD_HEADER_BYTES + body.len()]);
+    bytes
+}
+
+fn seal(record: &mut [u8]) {
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&record[..4]);
+    crc.update(&record[8..]);
+    record[4..8].copy_from_slice(&crc.finalize().to_le_bytes());
+}
+
+fn verify(bytes: &[u8]) -> Result<record::Record<'_>, StopReason> {
+    record::Record::verify(bytes, SegmentId(0x0102), None)
+}
+
+#[test]
+fn a_group_table_cut_anywhere_but_between_its_groups_is_impossible() {
+    let mut table = Sequence(0x1110).0.to_le_bytes().to_vec();
+    let mut ends = vec![0, table.len()];
+    for number in 0..3 {
+        let mut group = GroupTable::default();
+        let all: Vec<ShardId> = (0..=number as u16 + 1).map(ShardId).collect();
+        group.push(GroupId { front: ShardId(0), number }, &all);
+        table.extend_from_slice(group.bytes());
+        ends.push(table.len());
+    }
+    for length in 0..=table.len() {
+        let bytes = with_table(&table[..length], &table[length..]);
+        match verify(&bytes) {
+            Ok(record) => {
+                let whole = ends.iter().position(|end| *end == length).expect("only whole groups are taken");
+                assert_eq!(record.groups().map(|groups| groups.iter().count() + 1).unwrap_or(0), whole);
+                assert_eq!(record.edits(), &table[length..]);
+            }
+            Err(reason) => {
+                assert!(!ends.contains(&length));
+                assert_eq!(reason, StopReason::Impossible);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_group_table_that_contradicts_itself_is_impossible() {
+    let entry = |count: u16, shards: &[u16]| {
+        let mut bytes = vec![0; 8];
+        bytes.extend_from_slice(&7u64.to_le_bytes());
+        bytes.extend_from_slice(&[0, 0]);
+        bytes.extend_from_slice(&count.to_le_bytes());
+        shards.iter().for_each(|shard| bytes.extend_from_slice(&shard.to_le_bytes()));
+        bytes
+    };
+    assert!(verify(&with_table(&entry(2, &[1, 2]), &[])).is_ok());
+    let mut marked = entry(2, &[1, 2]);
+    marked[..8].copy_from_slice(&golden_record().sequence.0.to_le_bytes());
+    for (table, what) in [
+        (entry(0, &[]), "nobody takes part"),
+        (entry(1, &[1]), "one takes part"),
+        (entry(2, &[2, 1]), "not ascending"),
+        (entry(2, &[1, 1]), "one twice"),
+        (entry(3, &[1, 2]), "more than there are"),
+        (entry(u16::MAX, &[1, 2]), "far more"),
+        (marked, "settled before it was written"),
+    ] {
+        assert_eq!(verify(&with_table(&table, &[])), Err(StopReason::Impossible), "{what}");
+    }
+    let mut longer = with_table(&[], &[1, 2, 3]);
+    longer[72..76].copy_from_slice(&4u32.to_le_bytes());
+    seal(&mut longer[..RECORD_HEADER_BYTES + 3]);
+    assert_eq!(verify(&longer), Err(StopReason::Impossible), "longer than the record");
+}
+
+#[test]
+fn a_group_of_other_shards_is_damage_and_never_a_panic() {
+    let elsewhere: [(u16, &[u16]); 4] =
+        [(0, &[0, 1]), (0, &[3, SHARDS]), (SHARDS, &[0, 3]), (u16::MAX, &[3, u16::MAX])];
+    for (front, shards) in elsewhere {
+        let mut log = Log::new(Layout::Bytes);
+        log.append(0, 3);
+        let shards: Vec<ShardId> = shards.iter().copied().map(ShardId).collect();
+        let mut table = GroupTable::default();
+        table.push(GroupId { front: ShardId(front), number: 1 }, &shards);
+        log.append_with(log.record_header(0, 0), Some(&table.groups(Sequence(1))), Vec::new());
+        let Err(RecoveryError::Damage(damage)) = log.recover() else { panic!("it is refused") };
+        let group = GroupId { front: ShardId(front), number: 1 };
+        assert_eq!(damage.reason, StopReason::BadGroup { group, shards: SHARDS });
+        assert_eq!(log.kept(&log.recover_with(OnDamage::Repair)), Some(1));
+    }
 }
 
 #[test]
 fn a_record_is_padded_with_zeros_to_its_layouts_alignment() {
     for (layout, bytes_of_empty, bytes_of_one) in [(Layout::Bytes, 80, 88), (Layout::Blocks, 4096, 4096)] {
-        assert_eq!(record_bytes(0, layout), bytes_of_empty);
-        assert_eq!(record_bytes(1, layout), bytes_of_one);
+        assert_eq!(record_bytes(None, 0, layout), bytes_of_empty);
+        assert_eq!(record_bytes(None, 1, layout), bytes_of_one);
         let mut out = vec![0xff; bytes_of_one];
-        encode_into(&mut out, &golden_record(), &[9], layout);
+        encode_into(&mut out, &golden_record(), None, &[9], layout);
         assert!(is_zero(&out[RECORD_HEADER_BYTES + 1..]));
     }
-    assert_eq!(record_bytes(4096 - 80, Layout::Blocks), 4096);
-    assert_eq!(record_bytes(4096 - 79, Layout::Blocks), 8192);
+    assert_eq!(record_bytes(None, 4096 - 80, Layout::Blocks), 4096);
+    assert_eq!(record_bytes(None, 4096 - 79, Layout::Blocks), 8192);
 }
 
 #[test]
@@ -142,10 +267,7 @@ fn what_a_newer_version_wrote_is_refused_even_by_a_repair() {
     let Written { start, end, .. } = log.records[7];
     let record = &mut log.files[2].1[start..end];
     record[8] = 2;
-    let mut crc = crc32fast::Hasher::new();
-    crc.update(&record[..4]);
-    crc.update(&record[8..]);
-    record[4..8].copy_from_slice(&crc.finalize().to_le_bytes());
+    seal(record);
     for on_damage in [OnDamage::Refuse, OnDamage::Repair] {
         let refused = RecoveryError::Unsupported { segment: SegmentId(3), position: start as u64, version: 2 };
         assert_eq!(log.recover_with(on_damage).expect_err("it is refused"), refused);

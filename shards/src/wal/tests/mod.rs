@@ -1,6 +1,7 @@
 //! A log in memory for the tests of this folder: written as the runtime would, then damaged at will.
 
 mod commit;
+mod cut;
 mod damage;
 mod format;
 mod power;
@@ -10,6 +11,7 @@ use crate::keyspace::Edit;
 use crate::units::{Db, Offset, ShardId};
 
 const SHARD: ShardId = ShardId(3);
+const SHARDS: u16 = 5;
 const EPOCH: u64 = 7;
 
 /// Where one record lies.
@@ -71,6 +73,14 @@ impl Log {
         self.append_as(header, edits);
     }
 
+    /// The same with groups, all before it settled.
+    fn append_grouped(&mut self, mark: u64, value_bytes: usize) {
+        let (edits, edit_count) = some_edits(self.next_sequence, value_bytes);
+        let header = self.record_header(mark, edit_count);
+        let table = some_groups(self.next_sequence);
+        self.append_with(header, Some(&table.groups(self.next_sequence.previous())), edits);
+    }
+
     /// What the next record's header should be.
     fn record_header(&self, mark: u64, edit_count: u32) -> RecordHeader {
         RecordHeader {
@@ -87,14 +97,18 @@ impl Log {
     }
 
     fn append_as(&mut self, header: RecordHeader, edits: Vec<u8>) {
+        self.append_with(header, None, edits);
+    }
+
+    fn append_with(&mut self, header: RecordHeader, groups: Option<&Groups<'_>>, edits: Vec<u8>) {
         let start = self.end();
         let file = &mut self.files.last_mut().expect("a log has a segment").1;
-        let bytes = record_bytes(edits.len(), self.layout);
+        let bytes = record_bytes(groups, edits.len(), self.layout);
         if file.len() < start + bytes {
             file.resize(start + bytes, 0);
         }
-        encode_into(&mut file[start..start + bytes], &header, &edits, self.layout);
-        let end = start + RECORD_HEADER_BYTES + edits.len();
+        encode_into(&mut file[start..start + bytes], &header, groups, &edits, self.layout);
+        let end = start + RECORD_HEADER_BYTES + groups.map_or(0, Groups::len) + edits.len();
         self.records.push(Written { segment: self.files.len() - 1, start, end, mark: header.durable_mark.0 });
         self.next_sequence = self.next_sequence.next();
         self.next_offset.0 += edits.len() as u64;
@@ -189,7 +203,7 @@ fn some_edits(sequence: Sequence, value_bytes: usize) -> (Vec<u8>, u32) {
 fn recover(files: &[(SegmentId, Vec<u8>)], on_damage: OnDamage) -> Outcome {
     let start = |file: &'_ Vec<u8>| file.len().min(BLOCK_BYTES);
     let starts: Vec<(SegmentId, &[u8])> = files.iter().map(|(id, file)| (*id, &file[..start(file)])).collect();
-    let mut recovery = Recovery::new(SHARD, EPOCH, &starts, on_damage)?;
+    let mut recovery = Recovery::new(SHARD, SHARDS, EPOCH, &starts, on_damage)?;
     let mut applied = Vec::new();
     while let Some(id) = recovery.next_segment() {
         let (_, file) = files.iter().find(|file| file.0 == id).expect("it asks for what is there");
@@ -205,18 +219,26 @@ fn is_damage(outcome: &Outcome) -> bool {
     matches!(outcome, Err(RecoveryError::Damage(_)))
 }
 
+/// Two groups of this shard, one of them of another front.
+fn some_groups(sequence: Sequence) -> GroupTable {
+    let mut table = GroupTable::default();
+    table.push(GroupId { front: SHARD, number: sequence.0 << 32 }, &[ShardId(1), SHARD]);
+    table.push(GroupId { front: ShardId(0), number: sequence.0 }, &[ShardId(0), SHARD, ShardId(4)]);
+    table
+}
+
 /// Three segments with a hole's worth of marks: the last two records are above every mark.
 fn small_log(layout: Layout) -> Log {
     let mut log = Log::new(layout);
     log.append(0, 5);
-    log.append(0, 40);
+    log.append_grouped(0, 40);
     log.append(1, 1);
     log.rotate(2);
     log.append(3, 9);
-    log.append(3, 23);
+    log.append_grouped(3, 23);
     log.rotate(4);
     log.append(4, 2);
-    log.append(4, 17);
+    log.append_grouped(4, 17);
     log.append(4, 3);
     log
 }

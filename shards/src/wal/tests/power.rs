@@ -127,3 +127,51 @@ fn cut_power(log: &mut Log, durable: usize, random: &mut fastrand::Rng) {
         file[..SECTOR_BYTES].fill(if random.bool() { 0 } else { 0x77 });
     }
 }
+
+/// A second reading, up to but without the record `until`.
+fn recover_until(log: &Log, until: Sequence) -> Outcome {
+    let starts: Vec<(SegmentId, &[u8])> =
+        log.files.iter().map(|(id, file)| (*id, &file[..file.len().min(BLOCK_BYTES)])).collect();
+    let mut recovery = Recovery::new(SHARD, SHARDS, EPOCH, &starts, OnDamage::Refuse)?.until(until);
+    let mut applied = Vec::new();
+    while let Some(id) = recovery.next_segment() {
+        let (_, file) = log.files.iter().find(|file| file.0 == id).expect("it asks for what is there");
+        recovery.read(file, &mut |record| {
+            applied.push(record.edits().to_vec());
+            Ok(())
+        })?;
+    }
+    Ok((recovery.finish()?, applied))
+}
+
+#[test]
+fn what_a_cut_took_never_comes_back_although_it_was_on_disk() {
+    for layout in [Layout::Bytes, Layout::Blocks] {
+        for kept in 0..=8 {
+            let mut log = small_log(layout);
+            let until = Sequence(kept as u64 + 1);
+            let outcome = recover_until(&log, until);
+            assert_eq!(log.kept(&outcome), Some(kept), "whatever the marks behind it say");
+            // A crash before anything was written: the same again.
+            assert_eq!(log.kept(&log.recover()), Some(8));
+            let (recovered, _) = recover_until(&log, until).expect("as before");
+            assert_eq!(recovered.next_segment_id, SegmentId(4), "a name that no file has");
+            log.continue_after(&recovered);
+            log.append(kept as u64, 30);
+            let outcome = log.recover();
+            assert_eq!(log.kept(&outcome), Some(kept + 1), "{layout:?}");
+            assert_eq!(outcome.expect("whole").0.cut, None);
+        }
+    }
+}
+
+#[test]
+fn a_second_reading_that_finds_less_is_refused() {
+    let mut log = small_log(Layout::Bytes);
+    let at = log.records[5];
+    log.files[at.segment].1[at.start] ^= 1;
+    assert_eq!(log.kept(&recover_until(&log, Sequence(6))), Some(5));
+    assert_eq!(recover_until(&log, Sequence(7)).err(), Some(RecoveryError::Shrunk(Sequence(6))));
+    let whole = small_log(Layout::Bytes);
+    assert_eq!(recover_until(&whole, Sequence(10)).err(), Some(RecoveryError::Shrunk(Sequence(9))));
+}
