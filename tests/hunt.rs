@@ -1,28 +1,36 @@
 //! The hunt for anomalies: clients that conflict on purpose, their recorded histories, and the question whether any order
 //! of all operations, one that keeps to real time, explains every answer (strict serializability). First the proof that
-//! the checkers find bugs planted in a simulated store, and find nothing in correct ones.
+//! the checkers find bugs planted in a simulated store, and find nothing in correct ones, nor in redis-server.
 #![allow(clippy::disallowed_methods, reason = "tests of a running server wait in real time")]
 
 mod hunt {
     pub mod checker;
+    pub mod crash;
+    pub mod driver;
     pub mod footprint;
     pub mod history;
     pub mod model;
+    pub mod pipelines;
+    pub mod report;
     pub mod search;
+    pub mod settings;
     pub mod store;
     pub mod workload;
 }
 mod support;
 
 use hunt::checker::check;
+use hunt::crash::hunt_sets;
 use hunt::history::{Form, History, NIL, Op, Token, Version};
 use hunt::model::{Answer, Call};
+use hunt::pipelines::hunt_order;
+use hunt::report::{STEPS_MAX, hunt_histories, hunt_kills};
 use hunt::search::{Verdict, search};
+use hunt::settings::Settings;
 use hunt::store::{BUGS, Bug, simulate};
 use hunt::workload::{Mix, Writes};
-
-/// Attempts of one search: far more than a history of a few thousand operations takes, when it can be explained.
-const STEPS_MAX: usize = 1_000_000;
+use std::path::Path;
+use support::Server;
 
 // ---- the checkers ----------------------------------------------------------------------------------------
 
@@ -152,4 +160,48 @@ fn the_commands_of_one_connection_take_effect_in_the_order_sent() {
     assert_fine(&told(&[&pipeline[..], &[(1, 20, 21, &[get(Y, 1)]), (1, 22, 23, &[get(X, 2)])]].concat()));
     let backwards = [(1, 20, 21, &[get(Y, 2)][..]), (1, 22, 23, &[get(X, 1)][..])];
     assert_anomaly(&told(&[&pipeline[..], &backwards].concat()), &["on the same connection"]);
+}
+
+// ---- redis-server, which runs one command after the other -----------------------------------------------
+
+#[test]
+fn redis_server_is_never_reported() {
+    if support::redis_server().is_none() {
+        return;
+    }
+    let settings = Settings::new();
+    let server = Server::redis(&[]);
+    for (what, mix) in [("registers", Mix::registers()), ("lists", Mix::lists()), ("everything", Mix::everything())] {
+        let report = hunt_histories(&format!("redis-server, {what}"), server.port, &mix, &settings);
+        report.assert_clean();
+        assert!(report.committed > 0, "nothing was ever written under WATCH");
+    }
+}
+
+#[test]
+fn redis_server_runs_pipelines_in_order() {
+    if support::redis_server().is_none() {
+        return;
+    }
+    let settings = Settings::new();
+    let count = hunt_order(Server::redis(&[]).port, &settings);
+    count.assert_clean();
+}
+
+#[test]
+fn redis_server_keeps_transactions_whole_over_kill_9() {
+    if support::redis_server().is_none() {
+        return;
+    }
+    let settings = Settings::new();
+    // The other policies may lose what was acknowledged: a write waits for a sync that is under way.
+    hunt_sets(redis_on, "always", &settings).assert_clean();
+    for mix in [Mix::registers(), Mix::lists(), Mix::everything()] {
+        hunt_kills(redis_on, "always", &mix, &settings).assert_clean();
+    }
+}
+
+fn redis_on(dir: &Path, policy: &str, _settings: &Settings) -> Server {
+    let dir = dir.to_str().expect("a path of ours is text");
+    Server::redis(&["--dir", dir, "--appendonly", "yes", "--appendfsync", policy])
 }

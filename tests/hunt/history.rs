@@ -57,6 +57,16 @@ impl Versions {
     pub fn len(&self, version: Version) -> u32 {
         self.nodes[version.0 as usize].2
     }
+    /// `None` for bytes that no client wrote.
+    pub fn parse(&mut self, value: &[u8]) -> Option<Version> {
+        let mut version = NIL;
+        for digits in value.chunks(TOKEN_DIGITS) {
+            let whole = digits.len() == TOKEN_DIGITS && digits.iter().all(u8::is_ascii_digit);
+            let number = whole.then(|| digits.iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0')))?;
+            version = self.child(version, Token(number));
+        }
+        Some(version)
+    }
     pub fn tokens(&self, version: Version) -> Vec<Token> {
         let mut at = version;
         let mut tokens = Vec::new();

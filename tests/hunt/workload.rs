@@ -77,6 +77,10 @@ impl Planner {
         Planner { mix, rng, next_token: client * TOKENS_PER_CLIENT }
     }
 
+    pub fn rng(&mut self) -> &mut Rng {
+        &mut self.rng
+    }
+
     pub fn next(&mut self) -> Plan {
         match self.mix.kinds[self.rng.usize(..self.mix.kinds.len())] {
             Kind::Single => Plan::Single(self.single()),
