@@ -1,6 +1,8 @@
 //! The hunt for anomalies: clients that conflict on purpose, their recorded histories, and the question whether any order
 //! of all operations, one that keeps to real time, explains every answer (strict serializability). First the proof that
 //! the checkers find bugs planted in a simulated store, and find nothing in correct ones, nor in redis-server.
+//!
+//! `scripts/hunt` for the long form.
 #![allow(clippy::disallowed_methods, reason = "tests of a running server wait in real time")]
 
 mod hunt {
@@ -31,6 +33,8 @@ use hunt::store::{BUGS, Bug, simulate};
 use hunt::workload::{Mix, Writes};
 use std::path::Path;
 use support::Server;
+
+const POLICIES: [&str; 3] = ["always", "everysec", "no"];
 
 // ---- the checkers ----------------------------------------------------------------------------------------
 
@@ -204,4 +208,54 @@ fn redis_server_keeps_transactions_whole_over_kill_9() {
 fn redis_on(dir: &Path, policy: &str, _settings: &Settings) -> Server {
     let dir = dir.to_str().expect("a path of ours is text");
     Server::redis(&["--dir", dir, "--appendonly", "yes", "--appendfsync", policy])
+}
+
+// ---- the server ------------------------------------------------------------------------------------------
+
+fn hunt_in_server(what: &str, mix: &Mix) {
+    let settings = Settings::new();
+    let server = Server::shardis(&settings.flags(&[]));
+    hunt_histories(what, server.port, mix, &settings).assert_clean();
+}
+
+#[test]
+fn registers_over_shards_are_strictly_serializable() {
+    hunt_in_server("registers", &Mix::registers());
+}
+
+#[test]
+fn lists_over_shards_are_strictly_serializable() {
+    hunt_in_server("lists", &Mix::lists());
+}
+
+#[test]
+fn all_commands_over_shards_are_strictly_serializable() {
+    hunt_in_server("everything", &Mix::everything());
+}
+
+#[test]
+fn pipelines_over_shards_take_effect_in_order() {
+    let settings = Settings::new();
+    let server = Server::shardis(&settings.flags(&[]));
+    hunt_order(server.port, &settings).assert_clean();
+}
+
+#[test]
+fn kill_9_tears_no_transaction_over_shards() {
+    let settings = Settings::new();
+    POLICIES.into_iter().for_each(|policy| hunt_sets(shardis_on, policy, &settings).assert_clean());
+}
+
+#[test]
+fn histories_over_kill_9_are_strictly_serializable() {
+    let settings = Settings::new();
+    for policy in POLICIES {
+        for mix in [Mix::registers(), Mix::lists(), Mix::everything()] {
+            hunt_kills(shardis_on, policy, &mix, &settings).assert_clean();
+        }
+    }
+}
+
+fn shardis_on(dir: &Path, policy: &str, settings: &Settings) -> Server {
+    Server::shardis_in(dir, &settings.flags(&["--appendonly", "yes", "--appendfsync", policy]))
 }

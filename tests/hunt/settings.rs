@@ -16,6 +16,8 @@ pub struct Settings {
     pub pairs: u64,
     /// Kills per policy.
     pub cycles: u64,
+    /// For the server.
+    pub server_args: Vec<String>,
     /// Empty for all.
     kinds: Vec<String>,
 }
@@ -35,8 +37,15 @@ impl Settings {
             shards,
             pairs: from_env("SHARDIS_HUNT_PAIRS", 10_000),
             cycles: from_env("SHARDIS_HUNT_CYCLES", 4),
+            server_args: [vec!["--shards".to_string(), shards.to_string()], words("SHARDIS_HUNT_ARGS", ' ')].concat(),
             kinds: words("SHARDIS_HUNT_KINDS", ','),
         }
+    }
+
+    /// The command line of the server: our own, then what was asked for, which wins.
+    pub fn flags<'a>(&'a self, own: &[&'a str]) -> Vec<&'a str> {
+        let asked = self.server_args.iter().map(String::as_str);
+        own.iter().copied().chain(asked).collect()
     }
 
     pub fn wants(&self, kind: Kind) -> bool {
