@@ -250,7 +250,7 @@ impl Core {
             if shard == self.shard {
                 let watcher = self.transaction(index).watcher;
                 self.owner.keyspace.unwatch(Watcher(watcher));
-                self.participation.intents.release(ticket.age(shard));
+                self.release_intents(ticket.age(shard));
             } else {
                 self.message(shard, ticket, Message::Forget);
             }
@@ -375,11 +375,11 @@ impl Core {
         let watcher = Watcher(transaction.watcher);
         let mut out = Vec::new();
         self.caller = Some(connection);
-        self.run_calls(front, &calls, 0..calls.len(), group.as_ref(), &mut out);
+        self.run_calls(age, &calls, 0..calls.len(), group.as_ref(), &mut out);
         self.caller = None;
         if direct {
             self.owner.keyspace.unwatch(watcher);
-            self.participation.intents.release(age);
+            self.release_intents(age);
         }
         self.on_ran(index, front, participant, &out);
     }
@@ -590,7 +590,7 @@ impl Core {
     /// The reply goes out once the logs allow it; what followed on the connection may run at once.
     fn reply_to_transaction(&mut self, transaction: &Transaction, reply: &[u8]) {
         if let Some(slot) = transaction.slot {
-            let waits = transaction.waits.iter().filter(|(shard, until)| *until > self.progress_of(*shard).released);
+            let waits = transaction.waits.iter().filter(|(shard, until)| *until > self.written_by(*shard));
             let waits: SmallVec<[(ShardId, Offset); 2]> = waits.copied().collect();
             if waits.is_empty() {
                 self.fill(transaction.connection, slot, reply, transaction.until);

@@ -1,56 +1,73 @@
-//! Edits of transactions over several shards that are recovered on all of them or on none, and what that means for replies.
+//! Edits of transactions over several shards that are recovered on all of them or on none.
 //!
-//! A shard's log is cut, at a recovery, before the first record with a group that another participant lacks. So what such
-//! a record or a later one says is certain only once the group is written everywhere. Shards tell each other how far their
-//! logs have come, once per turn and only whom it concerns; nothing is sent per group but where it ends in each log.
+//! Each participant keeps its intents until the group is written, as the policy demands, in the logs of all of them: only
+//! then can anything depend on it, and so a recovery that finds it missing somewhere can leave it out everywhere, and nothing
+//! else. That is when the group is *closed*; the next record says so. Shards tell each other how far their logs have come, once
+//! per turn and only whom it concerns; per group the front tells the participants where it ends in each log.
 //!
 //! ```text
-//! this shard's log    ──[ edits ]──[ edits, group 7 ]──[ edits ]──►
-//!                              released │                  │ written
-//!                                       └ until the others have written group 7
+//! shard 1   ──[ edits, group 7 ]──[ edits of other keys ]──[ group 7 closed, edits ]──►
+//! shard 2   ────────[ group 7, edits ]──[ group 7 closed ]──►
+//!                                    └ written by both: keys free, reply to the client
 //! ```
 
 use super::Core;
-use crate::router::batch::{ConnectionId, Group, Message, Progress, Ticket, Work};
+use crate::router::batch::{ConnectionId, Group, Message, Ticket, Work};
 use crate::session::Closing;
 use shards::reply::Protocol;
+use shards::transaction::Age;
 use shards::units::{Db, Offset, ShardId};
 use shards::wal::{GroupId, Sequence};
 use smallvec::SmallVec;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 
 #[derive(Default)]
 pub(super) struct Groups {
-    /// In this shard's log and not known to be written everywhere, in the order of the log.
-    pending: VecDeque<Pending>,
+    /// In this shard's log and not closed.
+    open: Vec<Open>,
+    /// How many open groups keep a transaction's intents.
+    kept: BTreeMap<Age, u32>,
+    /// Transactions that are done but for their open groups: intents to release then.
+    done: BTreeSet<Age>,
     last_number: u64,
     peers: Vec<Peer>,
     /// Replies of own connections that wait for other shards' logs.
     waiting: Vec<Waiting>,
-    /// Up to here this shard's edits are as durable as the policy demands.
-    written: Offset,
-    /// The last record of this shard's log.
+    /// Groups made since the last batch was taken for the log.
+    unrecorded: u32,
+    /// Records with groups that are not settled, in order.
+    records: VecDeque<Recorded>,
     last_record: Sequence,
 }
 
-struct Pending {
+struct Open {
     id: GroupId,
+    age: Age,
     participants: SmallVec<[ShardId; 4]>,
+    end: Offset,
     /// Where it ends in the logs of the participants, once the front has said so.
     ends: Option<SmallVec<[Offset; 4]>>,
-    /// Its record, once there is one: where it starts, and its number.
-    record: Option<(Offset, Sequence)>,
+    /// Its record, once there is one.
+    record: Option<Sequence>,
+}
+
+struct Recorded {
+    sequence: Sequence,
+    open: u32,
+    /// When the last of its groups was closed, steady milliseconds.
+    closed_ms: u64,
 }
 
 /// What is between this shard and another one.
 #[derive(Clone, Copy, Default)]
 struct Peer {
-    /// How far its log is known to be.
-    progress: Progress,
+    /// How far its log is known to be written.
+    written: Offset,
     failed: bool,
     /// How far it wants to hear of this one's, and what it was told last.
-    wants: Progress,
-    told: Progress,
+    wants: Offset,
+    told: Offset,
 }
 
 struct Waiting {
@@ -113,20 +130,25 @@ impl Core {
         until: Offset,
         waits: SmallVec<[(ShardId, Offset); 2]>,
     ) {
+        let lost = waits.iter().any(|(shard, _)| self.groups.peers[shard.0 as usize].failed);
+        if lost {
+            return self.close(connection, Closing::Now);
+        }
         self.groups.waiting.push(Waiting { connection, slot, reply, until, waits });
     }
 
-    pub(super) fn progress_of(&self, shard: ShardId) -> Progress {
-        self.groups.peers[shard.0 as usize].progress
+    /// Up to where another shard's log is known to be written.
+    pub(super) fn written_by(&self, shard: ShardId) -> Offset {
+        self.groups.peers[shard.0 as usize].written
     }
 
     /// Another shard's log has come further.
-    pub(super) fn on_progress(&mut self, from: ShardId, progress: Progress) {
-        self.groups.peers[from.0 as usize].progress = progress;
-        self.release(self.groups.written);
+    pub(super) fn on_written(&mut self, from: ShardId, written: Offset) {
+        self.groups.peers[from.0 as usize].written = written;
+        self.close_groups();
         let mut waiting = std::mem::take(&mut self.groups.waiting);
         waiting.retain_mut(|one| {
-            one.waits.retain(|(shard, until)| *until > self.groups.peers[shard.0 as usize].progress.released);
+            one.waits.retain(|(shard, until)| *until > self.written_by(*shard));
             if one.waits.is_empty() {
                 self.fill(one.connection, one.slot, &one.reply, one.until);
             }
@@ -144,26 +166,39 @@ impl Core {
             self.groups.waiting.iter().filter(|one| concerned(one)).map(|one| one.connection).collect();
         self.groups.waiting.retain(|one| !concerned(one));
         lost.into_iter().for_each(|connection| self.close(connection, Closing::Now));
-        if self.groups.pending.iter().any(|group| group.participants.contains(&from)) {
+        if self.groups.open.iter().any(|group| group.participants.contains(&from)) {
             self.fail_log(&format!("a transaction that shard {} has a part in is not in that shard's log", from.0));
         }
     }
 
     // ---- as a participant ----------------------------------------------------------------------------------
 
-    /// A part of the group was executed here; its edits end at `until`.
-    pub(super) fn note_group(&mut self, front: ShardId, group: &Group, until: Offset) {
-        let id = GroupId { front, number: group.number };
+    /// A part of the group was executed here for the transaction of this age; `edits` is where its edits lie in the batch.
+    pub(super) fn note_group(&mut self, age: Age, group: &Group, edits: Range<usize>) {
+        let id = GroupId { front: age.front, number: group.number };
+        let end = self.log.end(&self.owner);
+        let _ = edits;
         self.log.groups.push(id, &group.participants);
         let participants = group.participants.clone();
-        self.groups.pending.push_back(Pending { id, participants, ends: None, record: None });
-        let failed = group.participants.iter().copied().find(|shard| self.groups.peers[shard.0 as usize].failed);
-        for shard in group.participants.iter().filter(|shard| **shard != self.shard) {
-            let wants = &mut self.groups.peers[shard.0 as usize].wants.written;
-            *wants = (*wants).max(until);
+        for shard in participants.iter().filter(|shard| **shard != self.shard) {
+            let wants = &mut self.groups.peers[shard.0 as usize].wants;
+            *wants = (*wants).max(end);
         }
+        let failed = participants.iter().copied().find(|shard| self.groups.peers[shard.0 as usize].failed);
+        self.groups.open.push(Open { id, age, participants, end, ends: None, record: None });
+        self.groups.unrecorded += 1;
+        *self.groups.kept.entry(age).or_default() += 1;
         if let Some(failed) = failed {
             self.on_peer_failed(failed);
+        }
+    }
+
+    /// The transaction's intents go, now or when its groups are closed.
+    pub(super) fn release_intents(&mut self, age: Age) {
+        if self.groups.kept.contains_key(&age) {
+            self.groups.done.insert(age);
+        } else {
+            self.participation.intents.release(age);
         }
     }
 
@@ -173,66 +208,107 @@ impl Core {
     }
 
     fn note_ends(&mut self, id: GroupId, ends: SmallVec<[Offset; 4]>) {
-        // Recent ones are at the back.
-        let found = self.groups.pending.iter_mut().rev().find(|group| group.id == id);
-        found.expect("a group stays until its ends are known").ends = Some(ends);
-        self.release(self.groups.written);
+        // Recent ones are at the back. None is there if the log has failed meanwhile.
+        if let Some(group) = self.groups.open.iter_mut().rev().find(|group| group.id == id) {
+            group.ends = Some(ends);
+            self.close_groups();
+        }
     }
 
-    /// A reply to another core depends on this shard's log up to here: it will be told when that is released.
+    /// Closes the groups that are known to be written by all of their participants.
+    pub(super) fn close_groups(&mut self) {
+        if self.groups.open.is_empty() {
+            return;
+        }
+        let mut open = std::mem::take(&mut self.groups.open);
+        open.retain(|group| {
+            let closed = self.is_written_everywhere(group);
+            if closed {
+                self.close_group(group);
+            }
+            !closed
+        });
+        self.groups.open = open;
+    }
+
+    fn is_written_everywhere(&self, group: &Open) -> bool {
+        let Some(ends) = &group.ends else { return false };
+        let written = |shard: ShardId| if shard == self.shard { self.log.released } else { self.written_by(shard) };
+        group.end <= self.log.released
+            && group.participants.iter().zip(ends).all(|(shard, end)| *end <= written(*shard))
+    }
+
+    fn close_group(&mut self, group: &Open) {
+        let sequence = group.record.expect("what is written has a record");
+        let records = &mut self.groups.records;
+        let record = records.binary_search_by_key(&sequence, |record| record.sequence);
+        let record = &mut records[record.expect("a record stays until its groups are settled")];
+        record.open -= 1;
+        record.closed_ms = self.now.steady_ms;
+        self.unkeep(group.age);
+    }
+
+    fn unkeep(&mut self, age: Age) {
+        let kept = self.groups.kept.get_mut(&age).expect("an open group keeps its intents");
+        *kept -= 1;
+        if *kept == 0 {
+            self.groups.kept.remove(&age);
+            if self.groups.done.remove(&age) {
+                self.participation.intents.release(age);
+            }
+        }
+    }
+
+    /// This shard's log has failed: nothing will be closed any more, but what was executed can be read.
+    pub(super) fn abandon_groups(&mut self) {
+        for group in std::mem::take(&mut self.groups.open) {
+            self.unkeep(group.age);
+        }
+        self.serve_granted();
+    }
+
+    /// A reply to another core depends on this shard's log up to here: it will be told when that is written.
     pub(super) fn expect_release(&mut self, front: ShardId, until: Offset) {
-        if until > self.log.released {
-            let wants = &mut self.groups.peers[front.0 as usize].wants.released;
+        if until > self.log.released && front != self.shard {
+            let wants = &mut self.groups.peers[front.0 as usize].wants;
             *wants = (*wants).max(until);
         }
     }
 
-    /// The edits taken for the log, from `start`, become this record.
-    pub fn note_record(&mut self, start: Offset, sequence: Sequence) {
+    /// The batch that was taken last becomes this record.
+    pub fn note_record(&mut self, sequence: Sequence, groups: u32) {
         self.groups.last_record = sequence;
-        for group in self.groups.pending.iter_mut().rev().take_while(|group| group.record.is_none()) {
-            group.record = Some((start, sequence));
+        if groups == 0 {
+            return;
         }
+        self.groups.records.push_back(Recorded { sequence, open: groups, closed_ms: 0 });
+        // Oldest first among those without a record.
+        let without = self.groups.open.iter_mut().filter(|group| group.record.is_none());
+        without.take(groups as usize).for_each(|group| group.record = Some(sequence));
     }
 
-    /// All groups in records up to this one are known to be written everywhere.
-    pub(super) fn settled_record(&self) -> Sequence {
-        match self.groups.pending.front().map(|group| group.record) {
-            Some(Some((_, sequence))) => sequence.previous(),
-            Some(None) | None => self.groups.last_record,
-        }
+    /// Groups in the batch that is being made; the next batch begins with none.
+    pub(super) fn take_group_count(&mut self) -> u32 {
+        std::mem::take(&mut self.groups.unrecorded)
     }
 
-    /// What of `written` no recovery can cut off.
-    pub(super) fn certain(&mut self, written: Offset) -> Offset {
-        self.groups.written = self.groups.written.max(written);
-        let Groups { pending, peers, written, .. } = &mut self.groups;
-        let is_written = |shard: ShardId, end: Offset| {
-            let log = if shard == self.shard { *written } else { peers[shard.0 as usize].progress.written };
-            log >= end
-        };
-        while let Some(group) = pending.front() {
-            let Some(ends) = &group.ends else { break };
-            if !group.participants.iter().zip(ends).all(|(shard, end)| is_written(*shard, *end)) {
-                break;
-            }
-            pending.pop_front();
-        }
-        match pending.front().map(|group| group.record) {
-            Some(Some((start, _))) => start.min(*written),
-            Some(None) | None => *written,
-        }
+    /// All groups in records up to this one are on the disks of all their participants, and so is what came before them there:
+    /// they were closed before a time up to which every shard's log is on disk.
+    pub fn settled_record(&mut self) -> Sequence {
+        let durable_ms = self.log.durable_ms;
+        let settled = |record: &mut Recorded| record.open == 0 && record.closed_ms < durable_ms;
+        while self.groups.records.pop_front_if(settled).is_some() {}
+        self.groups.records.front().map_or(self.groups.last_record, |record| record.sequence.previous())
     }
 
-    /// What a peer wants to know of this shard's log and has not been told.
-    pub(super) fn news_for(&mut self, peer: ShardId) -> Option<Progress> {
-        let now = Progress { written: self.groups.written, released: self.log.released };
+    /// How far this shard's log is written, if the peer waits for that and has not been told.
+    pub(super) fn news_for(&mut self, peer: ShardId) -> Option<Offset> {
+        let written = self.log.released;
         let Peer { wants, told, .. } = &mut self.groups.peers[peer.0 as usize];
-        let news = (wants.written > told.written && now.written > told.written)
-            || (wants.released > told.released && now.released > told.released);
+        let news = *wants > *told && written > *told;
         news.then(|| {
-            *told = now;
-            now
+            *told = written;
+            written
         })
     }
 }

@@ -17,7 +17,7 @@ mod turn;
 pub use execute::database;
 pub use intake::{Flow, Input};
 pub use multi::Multi;
-pub use turn::LogState;
+pub use turn::{EditBatch, LogState};
 
 use crate::admin::latency::Latency;
 use crate::admin::stats::Stats;
@@ -78,6 +78,8 @@ pub struct Core {
     coordination: coordinate::Coordination,
     participation: participate::Participation,
     groups: groups::Groups,
+    /// Edits that had to end a record, before those in the keyspace.
+    sealed: VecDeque<turn::EditBatch>,
     sessions: Slab<Session>,
     generation: u32,
     ids: u64,
@@ -146,6 +148,7 @@ impl Core {
             coordination: Default::default(),
             participation: Default::default(),
             groups: groups::Groups::new(options.shards, 0),
+            sealed: VecDeque::new(),
             sessions: Slab::new(),
             generation: 0,
             ids: 0,

@@ -83,7 +83,7 @@ impl Core {
                 let kept = self.participation.kept.remove(&age).expect("it was asked before");
                 let group = kept.question.group.as_ref();
                 self.run_and_answer(from, ticket, &kept.calls, 0..kept.calls.len(), group);
-                self.participation.intents.release(age);
+                self.release_intents(age);
             }
             Message::Step(step) => {
                 let step = batch.step(step);
@@ -94,7 +94,7 @@ impl Core {
                 if let Some(kept) = self.participation.kept.remove(&age) {
                     self.owner.keyspace.unwatch(Watcher(kept.question.watcher));
                 }
-                self.participation.intents.release(age);
+                self.release_intents(age);
             }
             Message::Ends => self.on_ends(from, ticket.slot, batch.args(&batch.calls()[at]).at(0)),
         }
@@ -112,9 +112,11 @@ impl Core {
     ) {
         let age = ticket.age(from);
         let idle = self.participation.intents.is_idle();
-        let claim = if idle && question.ask.run { Claim::default() } else { self.claim(calls, range.clone()) };
-        if question.ask.run && (idle || !self.participation.intents.conflicts(&claim)) {
-            // The way of nearly every transaction over two shards: nobody has to know of its intents, as it runs at once.
+        // A group keeps its intents for a while; anything else that runs at once doesn't need to have them.
+        let at_once = question.ask.run && question.group.is_none();
+        let claim = if idle && at_once { Claim::default() } else { self.claim(calls, range.clone()) };
+        if at_once && (idle || !self.participation.intents.conflicts(&claim)) {
+            // The way of nearly every transaction over two shards.
             self.run_if_allowed(from, ticket, question, calls, range);
             return;
         }
@@ -150,7 +152,7 @@ impl Core {
                 let kept = self.participation.kept.remove(&age).expect("a part is kept while it waits");
                 let range = 0..kept.calls.len();
                 self.run_if_allowed(from, kept.ticket, &kept.question, &kept.calls, range);
-                self.participation.intents.release(age);
+                self.release_intents(age);
             }
         }
     }
@@ -194,6 +196,14 @@ impl Core {
         }
     }
 
+    fn writes_whole_databases(&self, work: Work) -> bool {
+        let Work::Command(number) = work else { return false };
+        match self.catalog.get(number).run {
+            Run::Shard(row) => touches_all(row) && access(row) == Access::Write,
+            Run::Server(_) => false,
+        }
+    }
+
     fn run_and_answer(
         &mut self,
         from: ShardId,
@@ -204,7 +214,7 @@ impl Core {
     ) {
         let mut ready = std::mem::take(&mut self.replies[from.0 as usize].ready);
         let start = ready.buffer().len();
-        let until = self.run_calls(from, calls, range, group, ready.buffer());
+        let until = self.run_calls(ticket.age(from), calls, range, group, ready.buffer());
         ready.answer(ticket, Answer::Ran, start);
         self.expect_release(from, until);
         self.replies[from.0 as usize].ready = ready;
@@ -226,14 +236,19 @@ impl Core {
     /// Runs a part's calls one after the other and writes the bytes of an `Answer::Ran`; the offset that they depend on.
     pub(super) fn run_calls(
         &mut self,
-        front: ShardId,
+        age: Age,
         calls: &CallBatch,
         range: Range<usize>,
         group: Option<&Group>,
         out: &mut Vec<u8>,
     ) -> Offset {
         let start = ran::begin(out);
-        let edits_before = self.owner.keyspace.edit_count();
+        let group = group.filter(|_| self.log.persistent);
+        if group.is_some() && calls.calls()[range.clone()].iter().any(|call| self.writes_whole_databases(call.work)) {
+            // Recovery can't leave out the emptying of a database, only cut the log before it: nothing else may be in its record.
+            self.seal_batch();
+        }
+        let edits_before = self.owner.keyspace.edits().len();
         let mut until = Offset(0);
         let mut at = range.start;
         while at < range.end {
@@ -253,13 +268,13 @@ impl Core {
             }
             at = together;
         }
-        if let Some(group) = group.filter(|_| self.log.persistent) {
-            if self.owner.keyspace.edit_count() == edits_before {
+        if let Some(group) = group {
+            if self.owner.keyspace.edits().len() == edits_before {
                 // The group must be found in this shard's log all the same, at an offset of its own.
                 self.owner.keyspace.nothing();
             }
             until = self.log.end(&self.owner);
-            self.note_group(front, group, until);
+            self.note_group(age, group, edits_before..self.owner.keyspace.edits().len());
         }
         ran::end(out, start, until);
         until

@@ -57,7 +57,7 @@ impl Core {
     pub fn take_replies(&mut self, shard: ShardId, empty: impl FnOnce() -> ReplyBatch) -> Option<ReplyBatch> {
         let news = self.news_for(shard);
         let ready = &mut self.replies[shard.0 as usize].ready;
-        ready.progress = news;
+        ready.written = news;
         (!ready.is_empty()).then(|| std::mem::replace(ready, empty()))
     }
 
@@ -165,12 +165,13 @@ impl Core {
                 }
             }
         }
-        if let Some(progress) = batch.progress {
-            self.on_progress(from, progress);
+        if let Some(written) = batch.written {
+            self.on_written(from, written);
         }
         if batch.log_failed {
             self.on_peer_failed(from);
         }
+        self.serve_granted();
     }
 
     fn on_reply(&mut self, ticket: Ticket, reply: &[u8]) {

@@ -8,6 +8,7 @@ use shards::error::CommandError;
 use shards::owner::Owner;
 use shards::reply::{Protocol, Reply};
 use shards::row::{Handler, Route, Row, Traits};
+use shards::transaction::Access;
 use shards::units::{Db, Now, Offset, ShardId};
 use shards::unsettled::Unsettled;
 use shards::wal::{FsyncPolicy, GroupTable};
@@ -23,6 +24,8 @@ pub struct LogState {
     pub taken: Offset,
     /// Bytes handed to the log that the policy's promise doesn't cover yet.
     pub backlog_bytes: u64,
+    /// Steady milliseconds: what was executed on any shard before is on its disk.
+    pub durable_ms: u64,
     /// Why this shard takes no more writes until a restart.
     pub failed: Option<String>,
     /// Why it takes none for now (disk full); passes by itself.
@@ -30,6 +33,18 @@ pub struct LogState {
     unsettled: Unsettled,
     /// Transactions over several shards with edits among those not taken yet.
     pub(super) groups: GroupTable,
+}
+
+/// Edits for one record of the log.
+pub struct EditBatch {
+    pub edits: Vec<u8>,
+    /// Where they start in the shard's stream.
+    pub start: Offset,
+    /// How many they are.
+    pub count: u32,
+    /// The transactions over several shards among them, and those closed meanwhile.
+    pub groups: GroupTable,
+    pub group_count: u32,
 }
 
 impl Default for LogState {
@@ -40,6 +55,7 @@ impl Default for LogState {
             released: Offset(0),
             taken: Offset(0),
             backlog_bytes: 0,
+            durable_ms: 0,
             failed: None,
             blocked: None,
             unsettled: Unsettled::default(),
@@ -136,8 +152,24 @@ impl Core {
         self.now = now;
     }
 
-    /// The edits made since the last call, where they start, and how many they are. `empty` is a buffer for the next.
-    pub fn take_edits(&mut self, empty: Vec<u8>) -> Option<(Vec<u8>, Offset, u32)> {
+    /// What is ready for one record of the log, if anything is. `empty` is a buffer for the next.
+    pub fn take_edits(&mut self, empty: Vec<u8>) -> Option<EditBatch> {
+        self.sealed.pop_front().or_else(|| self.current_batch(empty))
+    }
+
+    /// Bytes of edits that wait to be taken.
+    pub fn edits_waiting(&self) -> usize {
+        let sealed: usize = self.sealed.iter().map(|batch| batch.edits.len()).sum();
+        sealed + self.owner.keyspace.edits().len()
+    }
+
+    /// The edits made so far get a record of their own.
+    pub(super) fn seal_batch(&mut self) {
+        let batch = self.current_batch(Vec::new());
+        self.sealed.extend(batch);
+    }
+
+    fn current_batch(&mut self, empty: Vec<u8>) -> Option<EditBatch> {
         let count = self.owner.keyspace.edit_count();
         if count == 0 {
             return None;
@@ -145,18 +177,19 @@ impl Core {
         let start = self.log.taken;
         let edits = self.owner.keyspace.take_edits(empty);
         self.log.taken = Offset(start.0 + edits.len() as u64);
-        self.log.groups.clear();
         self.log.unsettled.seal();
-        Some((edits, start, count))
+        let groups = std::mem::take(&mut self.log.groups);
+        Some(EditBatch { edits, start, count, groups, group_count: self.take_group_count() })
     }
 
     /// The log is as durable as the policy demands up to `written`: lets the replies go that waited for it.
-    pub fn release(&mut self, written: Offset) {
-        let released = self.certain(written);
+    pub fn release(&mut self, released: Offset) {
         if released <= self.log.released {
             return;
         }
         self.log.released = released;
+        self.close_groups();
+        self.serve_granted();
         self.log.unsettled.settle(released);
         if released >= self.log.unsettled.all_until() {
             self.log.unsettled.note_all(Offset(0));
@@ -199,6 +232,7 @@ impl Core {
             }
             outbox.ready.log_failed = true;
         }
+        self.abandon_groups();
     }
 
     /// Bytes of edits whose replies can't go yet: what a slow disk makes pile up. `fresh` bytes of them don't count, having come
@@ -283,7 +317,10 @@ impl Core {
         let mut more = false;
         self.stats.sample(self.now.steady_ms);
         if self.active_expire && self.log.refusal(self.shard).is_none() {
-            let removed = self.owner.keyspace.expire_due(self.now, EXPIRED_PER_TICK_MAX);
+            // A key under intents may have been written by a group that isn't closed: left alone until it is.
+            let intents = &self.participation.intents;
+            let free = |hash| intents.is_idle() || !intents.conflicts_on(hash, Access::Write);
+            let removed = self.owner.keyspace.expire_due_if(self.now, EXPIRED_PER_TICK_MAX, &free);
             self.stats.expired_keys += removed as u64;
             more = removed == EXPIRED_PER_TICK_MAX;
         }

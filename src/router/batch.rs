@@ -240,24 +240,15 @@ pub struct ReplyBatch {
     replies: Vec<(Ticket, Answer, u32)>,
     /// How many of them answer plain calls.
     plain: usize,
-    /// How far the sender's log has come, if the receiver waits for that.
-    pub progress: Option<Progress>,
+    /// Up to where the sender's log is as durable as the policy demands, if the receiver waits for that.
+    pub written: Option<Offset>,
     /// The sender's log has failed.
     pub log_failed: bool,
 }
 
-/// How far a shard's log has come.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Progress {
-    /// Up to here edits are as durable as the policy demands.
-    pub written: Offset,
-    /// Up to here they are certain to survive: all groups before are written by all of their participants.
-    pub released: Offset,
-}
-
 impl ReplyBatch {
     pub fn is_empty(&self) -> bool {
-        self.replies.is_empty() && self.progress.is_none() && !self.log_failed
+        self.replies.is_empty() && self.written.is_none() && !self.log_failed
     }
     /// Number of plain calls that it answers.
     pub fn plain(&self) -> usize {
@@ -294,7 +285,7 @@ impl ReplyBatch {
         self.data.shrink_to(BATCH_BYTES_KEPT);
         self.replies.clear();
         self.plain = 0;
-        self.progress = None;
+        self.written = None;
         self.log_failed = false;
     }
 }

@@ -12,7 +12,7 @@ use super::token::{self, Operation, token};
 use super::{Background, clock, operational_log};
 use crate::admin::latency::Stage;
 use crate::config::LogLevel;
-use crate::core::{Core, Input};
+use crate::core::{Core, EditBatch, Input};
 use crate::router::batch::{CallBatch, ConnectionId, ReplyBatch};
 use crate::session::{Closing, Peer};
 use glommio::io::BufferedFile;
@@ -415,7 +415,7 @@ impl CoreLoop {
         if log.has_pending() {
             log.write_pending(now, ticks, &mut self.ring);
         }
-        let waiting = self.core.owner.keyspace.edits().len();
+        let waiting = self.core.edits_waiting();
         if waiting > 0 && self.edits_since.is_none() {
             self.edits_since = Some(ticks);
         }
@@ -423,11 +423,13 @@ impl CoreLoop {
         let enough = !worked || waiting >= BATCH_BYTES || waited_ns >= EDITS_WAIT_NS_MAX;
         if enough
             && log.accepts()
-            && let Some((edits, start, count)) = self.core.take_edits(std::mem::take(&mut self.spare_edits))
+            && let Some(taken) = self.core.take_edits(std::mem::take(&mut self.spare_edits))
         {
             self.edits_since = None;
-            let batch = Batch { edits, start, count, ..Batch::default() };
-            log.append(batch, now, ticks, &mut self.ring);
+            let EditBatch { edits, start, count, groups, group_count } = taken;
+            let batch = Batch { edits, groups, start, count, settled: self.core.settled_record() };
+            let sequence = log.append(batch, now, ticks, &mut self.ring);
+            self.core.note_record(sequence, group_count);
         }
         log.sync(now, matches!(self.phase, Phase::Settling { .. }), &mut self.ring);
         let released = log.commit.released(now.steady_ms);
@@ -439,7 +441,7 @@ impl CoreLoop {
         self.core.stats.wal_syncs = log.syncs;
         self.core.release(released);
         let waited_ns = self.edits_since.map_or(0, |since| ticks.saturating_sub(since));
-        let waiting = if waited_ns < BACKLOG_AFTER_NS { self.core.owner.keyspace.edits().len() } else { 0 };
+        let waiting = if waited_ns < BACKLOG_AFTER_NS { self.core.edits_waiting() } else { 0 };
         self.core.count_backlog(log.largest_under_way() + waiting as u64);
     }
 
@@ -535,7 +537,7 @@ impl CoreLoop {
     }
 
     fn has_edits_to_write(&self) -> bool {
-        self.core.owner.keyspace.edit_count() > 0 && self.log.as_ref().is_some_and(|log| log.accepts())
+        self.core.edits_waiting() > 0 && self.log.as_ref().is_some_and(|log| log.accepts())
     }
 
     /// How long the core may sleep if nothing happens.
@@ -625,7 +627,7 @@ impl CoreLoop {
             }
             Phase::Settling { until } => {
                 let settled = self.log.as_ref().is_none_or(|log| log.is_settled())
-                    && self.core.owner.keyspace.edit_count() == 0
+                    && self.core.edits_waiting() == 0
                     && self.sockets.iter().all(|socket| self.sockets.is_idle_sending(socket.connection.index));
                 settled || late(until, self.core.ticks())
             }

@@ -285,12 +285,16 @@ impl<S: Store> Keyspace<S> {
     }
     /// Removes keys whose deadline is due, at most `limit` of them; how many were removed.
     pub fn expire_due(&mut self, now: Now, limit: usize) -> usize {
+        self.expire_due_if(now, limit, &|_| true)
+    }
+    /// As `expire_due`, up to the first key of a database that isn't `free`, which gets the key's hash as in database 0.
+    pub fn expire_due_if(&mut self, now: Now, limit: usize, free: &dyn Fn(u64) -> bool) -> usize {
         self.note_time(now);
         let mut removed = 0;
         let mut key = Vec::new();
         for db in self.all_databases() {
             while removed < limit {
-                let Some((hash, entry)) = self.store.first_due(db, now) else { break };
+                let Some((hash, entry)) = self.store.first_due(db, now).filter(|(hash, _)| free(*hash)) else { break };
                 key.clear();
                 key.extend_from_slice(entry.key());
                 assert!(self.store.remove(db, hash, &key), "a due key is there");
