@@ -136,7 +136,7 @@ pub enum Outcome {
     Yields,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     claim: Claim,
     mode: Mode,
@@ -153,7 +153,7 @@ struct Waiter {
     blocked: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Line {
     holders: SmallVec<[(Age, Mode); 1]>,
     waiting: VecDeque<Waiter>,
@@ -189,7 +189,7 @@ impl Line {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Intents {
     entries: BTreeMap<Age, Entry>,
     keys: HashMap<u64, Line, BuildHasherDefault<AlreadyHashed>>,
