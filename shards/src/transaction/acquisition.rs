@@ -44,7 +44,7 @@ pub enum Step {
     Run,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Acquisition {
     participants: SmallVec<[Participant; 3]>,
     /// The coordinator's own shard among them.

@@ -8,8 +8,8 @@
 //! key ──► [ a:write ]  ──►  [ b:write ][ c:read ]  ──────────────► [ d:read ][ e:write ]
 //! ```
 //!
-//! Who comes with intents elsewhere goes ahead of the empty-handed that are younger. If somebody older that conflicts is ahead
-//! all the same, it has to yield: it stands in line empty-handed, and its coordinator lets go of the rest.
+//! Who comes with intents elsewhere goes ahead of all the empty-handed, and stays there. If somebody older that conflicts is
+//! in the line, it has to yield instead: it stands at the end, empty-handed, and its coordinator lets go of the rest.
 
 use super::Age;
 use crate::unsettled::AlreadyHashed;
@@ -136,7 +136,7 @@ pub enum Outcome {
     Yields,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     claim: Claim,
     mode: Mode,
@@ -153,7 +153,7 @@ struct Waiter {
     blocked: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Line {
     holders: SmallVec<[(Age, Mode); 1]>,
     waiting: VecDeque<Waiter>,
@@ -166,18 +166,23 @@ impl Line {
     fn is_empty(&self) -> bool {
         self.holders.is_empty() && self.waiting.is_empty()
     }
-    /// Where a newcomer stands among those who wait.
-    fn place(&self, age: Age, standing: Standing) -> usize {
-        let behind = |waiter: &Waiter| {
-            standing == Standing::HoldsElsewhere && waiter.standing == Standing::EmptyHanded && waiter.age > age
-        };
-        self.waiting.iter().position(behind).unwrap_or(self.waiting.len())
+    /// Where a newcomer stands among those who wait: who holds elsewhere is never overtaken, so that all that it ever waits
+    /// for are those in its way now.
+    fn place(&self, standing: Standing) -> usize {
+        match standing {
+            Standing::HoldsElsewhere => self.waiting.partition_point(|one| one.standing == Standing::HoldsElsewhere),
+            Standing::EmptyHanded => self.waiting.len(),
+        }
     }
-    /// Those ahead of a newcomer that conflict with it.
+    /// Those that a newcomer conflicts with and can't go past.
     fn in_the_way(&self, age: Age, mode: Mode, standing: Standing) -> impl Iterator<Item = Age> {
         let conflicts = mode.conflicts();
+        let goes_past = move |waiter: &&Waiter| {
+            standing == Standing::HoldsElsewhere && waiter.standing == Standing::EmptyHanded && waiter.age > age
+        };
         let holders = self.holders.iter().map(|(age, mode)| (*age, *mode));
-        let waiting = self.waiting.iter().take(self.place(age, standing)).map(|waiter| (waiter.age, waiter.mode));
+        let waiting = self.waiting.iter().filter(move |waiter| !goes_past(waiter));
+        let waiting = waiting.map(|waiter| (waiter.age, waiter.mode));
         holders.chain(waiting).filter(move |(_, mode)| conflicts.has(*mode)).map(|(age, _)| age)
     }
     fn leave(&mut self, age: Age) {
@@ -189,7 +194,7 @@ impl Line {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Intents {
     entries: BTreeMap<Age, Entry>,
     keys: HashMap<u64, Line, BuildHasherDefault<AlreadyHashed>>,
@@ -270,7 +275,7 @@ impl Intents {
                 line.holders.push((age, mode));
                 line.look_again(0, blocked_now);
             } else {
-                let at = line.place(age, standing);
+                let at = line.place(standing);
                 line.waiting.insert(at, Waiter { age, mode, standing, blocked: false });
                 line.look_again(at, blocked_now);
             }
@@ -325,8 +330,11 @@ impl Intents {
         for (&age, &Entry { mode, standing, blocked, .. }) in &self.entries {
             match blocked {
                 None => self.whole.holders.push((age, mode)),
-                // In no particular order: they claim some keys each, so none is in another's way here.
-                Some(_) => self.whole.waiting.push_back(Waiter { age, mode, standing, blocked: false }),
+                // In no particular order otherwise: they claim some keys each, so none is in another's way here.
+                Some(_) => {
+                    let at = self.whole.place(standing);
+                    self.whole.waiting.insert(at, Waiter { age, mode, standing, blocked: false });
+                }
             }
         }
     }
@@ -365,6 +373,7 @@ impl Intents {
                 let others = others.fold(Modes::default(), |held, (_, (_, mode))| held.with(*mode));
                 assert!(!mode.conflicts().meets(others), "holders don't conflict");
             }
+            assert!(line.waiting.iter().is_sorted_by_key(|waiter| waiter.standing == Standing::EmptyHanded));
             for waiter in &line.waiting {
                 assert_eq!(waiter.blocked, waiter.mode.conflicts().meets(ahead), "{waiter:?} knows who is ahead");
                 *blocked.entry(waiter.age).or_default() += waiter.blocked as u32;
@@ -477,6 +486,34 @@ mod tests {
             intents.release(holder);
             assert_eq!(granted(&mut intents), [expected]);
         }
+    }
+
+    #[test]
+    fn who_holds_elsewhere_is_never_overtaken() {
+        let read = || claim(&[(1, Access::Read)]);
+        let mut whole = Claim::default();
+        whole.add_whole(Access::Write);
+        for five in [write(&[1]), whole] {
+            let mut intents = Intents::default();
+            intents.acquire(age(9), write(&[1]), Standing::EmptyHanded);
+            assert_eq!(intents.acquire(age(6), read(), Standing::EmptyHanded), Outcome::Waits);
+            assert_eq!(intents.acquire(age(7), read(), Standing::HoldsElsewhere), Outcome::Waits);
+            // Not past 7 with 6: 5 may wait for 7 elsewhere.
+            assert_eq!(intents.acquire(age(5), five, Standing::HoldsElsewhere), Outcome::Waits);
+            for (gone, next) in [(9, 7), (7, 5), (5, 6)] {
+                intents.release(age(gone));
+                assert_eq!(granted(&mut intents), [next]);
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_goes_past_the_older_that_wait_behind_the_younger() {
+        let mut intents = Intents::default();
+        for number in [8, 9, 4] {
+            intents.acquire(age(number), write(&[1]), Standing::EmptyHanded);
+        }
+        assert_eq!(intents.acquire(age(5), write(&[1]), Standing::HoldsElsewhere), Outcome::Yields);
     }
 
     #[test]

@@ -21,13 +21,13 @@ pub enum Verdict {
     Yields { attempt: u32 },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Asked {
     attempt: u32,
     run: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Participant {
     intents: Intents,
     waiting: BTreeMap<Age, Asked>,
