@@ -7,8 +7,8 @@ use super::{ServerCall, ServerHandler, all_done, container, help, no_check};
 use crate::core::Core;
 use crate::router::batch::ConnectionId;
 use shards::call::Args;
-use shards::error::{CommandError, CommandResult, SYNTAX};
-use shards::numbers::parse_float;
+use shards::error::{CommandError, CommandResult, NOT_AN_INTEGER, SYNTAX};
+use shards::numbers::{parse_float, parse_integer};
 use shards::row::{Row, Traits};
 use shards::units::Db;
 use std::time::Duration;
@@ -29,6 +29,7 @@ pub const ROWS: &[Row<ServerHandler>] = &[row("debug", -2, "see the subcommands"
     .subcommands(&[
         row("debug|sleep", 3, "O(1)", "Stops all cores for some seconds.", SLEEP),
         row("debug|set-active-expire", 3, "O(1)", "Turns the search for expired keys on or off.", ACTIVE_EXPIRE),
+        row("debug|lane-delay", 3, "O(1)", "Holds what crosses between cores, each lane for random times.", LANE_DELAY),
         row("debug|digest", 2, "O(N) for N keys", "A fingerprint of all data.", DIGEST),
         row("debug|help", 2, "O(1)", "Lists the subcommands.", Here(usage)),
     ])];
@@ -36,6 +37,7 @@ pub const ROWS: &[Row<ServerHandler>] = &[row("debug", -2, "see the subcommands"
 const SLEEP: ServerHandler = Everywhere { check: no_check, part: sleep, merge: all_done };
 const ACTIVE_EXPIRE: ServerHandler =
     Everywhere { check: check_active_expire, part: set_active_expire, merge: all_done };
+const LANE_DELAY: ServerHandler = Everywhere { check: check_lane_delay, part: set_lane_delay, merge: all_done };
 const DIGEST: ServerHandler = Everywhere { check: no_check, part: digest, merge: merge_digest };
 
 const NOT_ALLOWED: CommandError = CommandError::new(
@@ -84,6 +86,19 @@ fn set_active_expire(core: &mut Core, args: Args<'_>, _out: &mut Vec<u8>) {
     core.active_expire = args.is(2, "1");
 }
 
+// ---- LANE-DELAY ----------------------------------------------------------------------------------------
+
+const LANE_DELAY_US_MAX: i64 = 1_000_000;
+
+fn check_lane_delay(call: &mut ServerCall<'_>) -> CommandResult {
+    let delay_us = parse_integer(call.args.at(2)).ok_or(NOT_AN_INTEGER)?;
+    if (0..=LANE_DELAY_US_MAX).contains(&delay_us) { Ok(()) } else { Err(SYNTAX) }
+}
+
+fn set_lane_delay(core: &mut Core, args: Args<'_>, _out: &mut Vec<u8>) {
+    core.lane_delay_us = parse_integer(args.at(2)).expect("checked") as u64;
+}
+
 // ---- DIGEST --------------------------------------------------------------------------------------------
 
 fn digest(core: &mut Core, _args: Args<'_>, out: &mut Vec<u8>) {
@@ -118,6 +133,8 @@ fn usage(call: &mut ServerCall<'_>) -> CommandResult {
         &[
             "DIGEST",
             "    A fingerprint of all data.",
+            "LANE-DELAY <microseconds>",
+            "    Let what crosses between cores wait for random times of up to this, each lane for itself; 0 ends it.",
             "OBJECT <key>",
             "    How the value of a key is kept.",
             "SET-ACTIVE-EXPIRE (0|1)",

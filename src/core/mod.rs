@@ -67,6 +67,8 @@ pub struct Core {
     pub shutdown_requested: bool,
     /// DEBUG SLEEP: the runtime lets the core's thread sleep so long at the end of the turn.
     pub sleep: Option<std::time::Duration>,
+    /// DEBUG LANE-DELAY: the runtime holds batches for random times of up to this.
+    pub lane_delay_us: u64,
     /// Whose command's own part is being run, if its connection is here (`ServerHandler::Everywhere`).
     pub caller: Option<ConnectionId>,
     /// A last argument for the parts of the command being run, from its `check` (`ServerHandler::Everywhere`).
@@ -140,6 +142,7 @@ impl Core {
             active_expire: true,
             shutdown_requested: false,
             sleep: None,
+            lane_delay_us: 0,
             caller: None,
             appended: None,
             setting_stamps: HashMap::new(),

@@ -398,6 +398,11 @@ impl CoreLoop {
                 self.lanes.send(peer, Message::Replies(Box::new(replies)));
             }
         }
+        if self.core.lane_delay_us > 0 {
+            let (ticks, most) = (self.core.ticks(), self.core.lane_delay_us * 1_000);
+            let random = &mut self.core.owner.random;
+            self.lanes.delay(ticks, || random.next_u64() % most);
+        }
         self.core.stats.lane_wakes += self.lanes.flush();
     }
 

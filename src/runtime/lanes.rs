@@ -93,6 +93,9 @@ struct Outgoing {
     /// What found the lane full.
     overflow: VecDeque<Message>,
     unannounced: bool,
+    /// DEBUG LANE-DELAY: nothing goes before this time (ticks).
+    not_before: u64,
+    delayed: bool,
 }
 
 /// The lanes of `cores` cores, each core's ends together.
@@ -108,7 +111,13 @@ pub fn lanes(cores: usize, doorbells: &Arc<Vec<Doorbell>>) -> Vec<Lanes> {
     for from in 0..cores {
         for to in (0..cores).filter(|to| *to != from) {
             let (producer, consumer) = RingBuffer::new(LANE_BATCHES);
-            all[from].out[to] = Some(Outgoing { producer, overflow: VecDeque::new(), unannounced: false });
+            all[from].out[to] = Some(Outgoing {
+                producer,
+                overflow: VecDeque::new(),
+                unannounced: false,
+                not_before: 0,
+                delayed: false,
+            });
             all[to].into[from] = Some(consumer);
         }
     }
@@ -130,12 +139,22 @@ impl Lanes {
         out.unannounced = true;
     }
 
+    /// For tests: lanes whose last delay is over get another, by `draw`; the others move nothing at the next flush.
+    pub fn delay(&mut self, ticks: u64, mut draw: impl FnMut() -> u64) {
+        for out in self.out.iter_mut().flatten() {
+            out.delayed = ticks < out.not_before;
+            if !out.delayed && out.unannounced {
+                out.not_before = ticks + draw();
+            }
+        }
+    }
+
     /// Moves what was sent into the lanes as far as there is room, and wakes receivers that sleep, once each. How
     /// many had to be woken.
     pub fn flush(&mut self) -> u64 {
         let mut wakes = 0;
         for (to, out) in self.out.iter_mut().enumerate() {
-            let Some(out) = out.as_mut().filter(|out| out.unannounced) else { continue };
+            let Some(out) = out.as_mut().filter(|out| out.unannounced && !out.delayed) else { continue };
             let mut moved = false;
             while let Some(message) = out.overflow.pop_front() {
                 match out.producer.push(message) {

@@ -5,7 +5,8 @@
 //! histories that go on over the kill, for the checkers.
 
 use super::driver::{Recording, Tally};
-use super::history::History;
+use super::history::{History, Op};
+use super::model::Key;
 use super::settings::{Settings, keys_on};
 use super::workload::{Kind, Mix, Planner};
 use crate::support::{Client, DataDir, Resp, Server};
@@ -15,6 +16,15 @@ use std::time::Duration;
 
 /// Starts a server on a directory, with this policy of syncing.
 pub type Start = fn(&Path, &str, &Settings) -> Server;
+
+/// What must be there after a kill.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kept {
+    /// What was acknowledged.
+    Acknowledged,
+    /// Also what anyone had read, acknowledged to its writer or not.
+    Read,
+}
 
 /// How the keys of a set are written together.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,7 +55,7 @@ pub struct Count {
     pub violations: Vec<String>,
 }
 
-pub fn hunt_sets(start: Start, policy: &str, settings: &Settings) -> Count {
+pub fn hunt_sets(start: Start, policy: &str, kept: Kept, settings: &Settings) -> Count {
     let dir = DataDir::new();
     let mut rng = Rng::with_seed(settings.seed);
     let mut sets = sets(settings);
@@ -63,6 +73,9 @@ pub fn hunt_sets(start: Start, policy: &str, settings: &Settings) -> Count {
         count.transactions += sets.iter().map(|set| set.acknowledged).sum::<u64>() - before;
         server = start(dir.path(), policy, settings);
         for set in &mut sets {
+            if kept == Kept::Acknowledged {
+                set.read = 0;
+            }
             match set.inspect(&mut server.client()) {
                 Ok(value) => {
                     count.kept += u64::from(value > set.acknowledged);
@@ -221,6 +234,22 @@ impl Set {
             value => Ok(value),
         }
     }
+}
+
+/// Takes out the reads that may have seen an effect whose writer got no reply: sent before they ended, on one of their
+/// keys. What is left has an order if the whole had one.
+pub fn forget_hasty_reads(history: &mut History) {
+    let keys = |op: &Op| op.calls.iter().flat_map(|(call, _)| call.keys()).collect::<Vec<_>>();
+    let unsure = history.ops.iter().filter(|op| !op.certain).map(|op| (op.start, op.end, keys(op)));
+    let unsure = unsure.collect::<Vec<_>>();
+    history.ops.retain(|op| {
+        let reads = op.certain && op.calls.iter().all(|(call, _)| call.only_reads());
+        let own = keys(op);
+        let saw = |(start, end, keys): &(u64, u64, Vec<Key>)| {
+            *start < op.end && op.end <= *end && own.iter().any(|key| keys.contains(key))
+        };
+        !(reads && unsure.iter().any(saw))
+    });
 }
 
 /// A history over several kills and restarts.

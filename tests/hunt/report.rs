@@ -52,12 +52,17 @@ pub fn hunt_histories(what: &str, port: u16, mix: &Mix, settings: &Settings) -> 
 }
 
 /// Histories that go on over kills.
-pub fn hunt_kills(start: crash::Start, policy: &str, mix: &Mix, settings: &Settings) -> Report {
+pub fn hunt_kills(start: crash::Start, policy: &str, kept: crash::Kept, mix: &Mix, settings: &Settings) -> Report {
     let mix = settings.narrow(mix.clone());
     let mut report = Report::default();
     let what = format!("{policy}, killed");
     for seed in (0..settings.cycles.div_ceil(3)).map(|n| settings.seed.wrapping_add(n)) {
-        report.examine(&format!("{what}, seed {seed}"), crash::record(start, policy, &mix, seed, settings));
+        let (mut history, tally) = crash::record(start, policy, &mix, seed, settings);
+        match kept {
+            crash::Kept::Read => {}
+            crash::Kept::Acknowledged => crash::forget_hasty_reads(&mut history),
+        }
+        report.examine(&format!("{what}, seed {seed}"), (history, tally));
         if report.is_enough() {
             break;
         }
