@@ -74,9 +74,11 @@ impl Core {
                 self.on_question(from, ticket, question, batch, at + 1..at + 1 + used);
             }
             Message::AskAgain(question) => {
-                let kept = self.participation.kept.remove(&age).expect("it was asked before");
-                let question = Question { ask: batch.question(question).ask, ..kept.question };
-                self.on_question(from, ticket, &question, &kept.calls, 0..kept.calls.len());
+                // Otherwise it has objected, and its front will give it up when it hears of that.
+                if let Some(kept) = self.participation.kept.remove(&age) {
+                    let question = Question { ask: batch.question(question).ask, ..kept.question };
+                    self.on_question(from, ticket, &question, &kept.calls, 0..kept.calls.len());
+                }
             }
             Message::LetGo => self.participation.intents.release(age),
             Message::Run => {
