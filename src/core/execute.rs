@@ -116,11 +116,8 @@ impl Core {
         error: &CommandError,
     ) {
         self.latency.rejected(number, error);
-        if let Some(multi) = self.session_mut(connection).and_then(|session| session.multi.as_mut()) {
-            multi.failed = true;
-        }
         let mut reply = Vec::new();
-        Reply::new(&mut reply, Protocol::Resp2).error(error);
+        Reply::new(&mut reply, Protocol::Resp2).error(&self.abort_multi(connection, number, error));
         self.answer(connection, &reply, Offset(0));
     }
 

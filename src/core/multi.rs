@@ -53,6 +53,27 @@ impl Core {
         Flow::Done
     }
 
+    /// A command was refused before it ran: EXEC will refuse to run the others, or, if it is EXEC itself, has refused.
+    pub(super) fn abort_multi(
+        &mut self,
+        connection: ConnectionId,
+        number: Option<CommandNumber>,
+        error: &CommandError,
+    ) -> CommandError {
+        let is_exec = number.is_some_and(|number| self.catalog.get(number).name() == "exec");
+        let Some(session) = self.session_mut(connection) else { return error.clone() };
+        if !is_exec {
+            if let Some(multi) = &mut session.multi {
+                multi.failed = true;
+            }
+            return error.clone();
+        }
+        session.multi = None;
+        self.stop_watching(connection);
+        let why = error.0.strip_prefix("ERR ").unwrap_or(&error.0);
+        CommandError::owned(format!("EXECABORT Transaction discarded because of: {why}"))
+    }
+
     pub fn multi(&mut self, connection: ConnectionId) -> Result<(), CommandError> {
         let session = self.session_mut(connection).expect("the caller's session outlives its call");
         if session.multi.is_some() {
