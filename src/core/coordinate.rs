@@ -232,6 +232,11 @@ impl Core {
     fn give_up(&mut self, index: usize, why: Answer, error: &[u8]) {
         self.forget_everywhere(index);
         let transaction = self.remove_transaction(index);
+        if transaction.watcher != 0 {
+            // Some may not have been asked anything yet.
+            let shards: Vec<ShardId> = transaction.program.participants().collect();
+            shards.into_iter().for_each(|shard| self.unwatch_on(shard, transaction.connection, transaction.watcher));
+        }
         let mut reply = Vec::new();
         match why {
             Answer::Broken => Reply::new(&mut reply, transaction.protocol).null_array(),

@@ -235,15 +235,15 @@ impl Core {
         let mut shards: Vec<ShardId> = watched.iter().map(|(_, key)| self.shard_of(key)).collect();
         shards.sort_unstable();
         shards.dedup();
-        let ticket = Ticket { connection, slot: MUTED_SLOT, part: 0, spread: true };
-        for shard in shards {
-            if shard == self.shard {
-                self.owner.keyspace.unwatch(Watcher(id));
-            } else {
-                let args = std::iter::once(&id.to_le_bytes()[..]).map(<[u8]>::to_vec).collect::<Vec<_>>();
-                let args = args.iter().map(Vec::as_slice);
-                self.call(shard, ticket, Work::Unwatch, Db(0), Protocol::Resp2, args);
-            }
+        shards.into_iter().for_each(|shard| self.unwatch_on(shard, connection, id));
+    }
+
+    /// Has a shard forget what the client with this number watches.
+    pub(super) fn unwatch_on(&mut self, shard: ShardId, connection: ConnectionId, id: u64) {
+        if shard == self.shard {
+            return self.owner.keyspace.unwatch(Watcher(id));
         }
+        let ticket = Ticket { connection, slot: MUTED_SLOT, part: 0, spread: true };
+        self.call(shard, ticket, Work::Unwatch, Db(0), Protocol::Resp2, std::iter::once(&id.to_le_bytes()[..]));
     }
 }
