@@ -4,25 +4,24 @@
 //! have run, so what it sent later finds them done; its reply may wait longer, for logs.
 
 use super::Core;
+use super::long::Long;
 use super::participate::claim_of;
-use crate::commands::catalog::Run;
-use crate::commands::{ServerCall, ServerHandler};
 use crate::router::batch::{Answer, CallBatch, ConnectionId, Group, Message, Question, Ticket, Work, ran};
-use crate::router::gather::{self, Ending};
 use crate::router::program::{Kind, Planned, Program, Scratch, Step as ProgramStep};
-use shards::call::Args;
 use shards::reply::{Protocol, Reply};
 use shards::transaction::{Acquisition, Age, Ask, Step, Verdict};
 use shards::units::{Db, Offset, ShardId};
 use shards::watches::Watcher;
 use smallvec::SmallVec;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// The transactions of this core's connections.
 #[derive(Default)]
 pub(super) struct Coordination {
     transactions: slab::Slab<Transaction>,
     by_number: BTreeMap<u64, usize>,
+    /// Long transactions whose next slice can be planned.
+    pub(super) long: VecDeque<usize>,
     last_number: u64,
 }
 
@@ -34,7 +33,7 @@ impl Coordination {
 
 /// What a transaction waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
+pub(super) enum Phase {
     Acquiring,
     /// Answers of so many participants to the calls that they run.
     Running(usize),
@@ -44,32 +43,34 @@ enum Phase {
     Settling(usize),
 }
 
-struct Transaction {
-    connection: ConnectionId,
+pub(super) struct Transaction {
+    pub(super) connection: ConnectionId,
     /// Where its reply goes; `None` if nobody wants it.
-    slot: Option<u64>,
-    age: Age,
+    pub(super) slot: Option<u64>,
+    pub(super) age: Age,
     /// EXEC: the replies are the elements of an array.
-    exec: bool,
-    protocol: Protocol,
-    watcher: u64,
-    program: Program,
-    acquisition: Acquisition,
-    phase: Phase,
+    pub(super) exec: bool,
+    pub(super) protocol: Protocol,
+    pub(super) watcher: u64,
+    pub(super) program: Program,
+    pub(super) acquisition: Acquisition,
+    pub(super) phase: Phase,
     /// Of programs with steps: the one being done.
-    step: usize,
+    pub(super) step: usize,
     /// Replies by participant, in the form of `ran`.
-    answers: Vec<Vec<u8>>,
+    pub(super) answers: Vec<Vec<u8>>,
     /// Entries for the scratch keyspace.
-    fetched: Vec<Vec<u8>>,
+    pub(super) fetched: Vec<Vec<u8>>,
     /// Replies of commands that ran on it, in the form of `ran` without its start.
-    scratched: Vec<u8>,
-    group: Option<Group>,
+    pub(super) scratched: Vec<u8>,
+    pub(super) group: Option<Group>,
     /// The participants of the group whose part has run, with its end in their logs.
-    group_ends: SmallVec<[(ShardId, Offset); 4]>,
+    pub(super) group_ends: SmallVec<[(ShardId, Offset); 4]>,
     /// What the replies depend on in other shards' logs, and in the own.
-    waits: SmallVec<[(ShardId, Offset); 2]>,
-    until: Offset,
+    pub(super) waits: SmallVec<[(ShardId, Offset); 2]>,
+    pub(super) until: Offset,
+    /// What is left to do of one that is too long to be planned at once.
+    pub(super) long: Option<Box<Long>>,
 }
 
 impl Core {
@@ -81,6 +82,17 @@ impl Core {
 
     /// Starts a transaction, which ends at once if all of its shards are this one and nobody is in its way.
     pub(super) fn begin_transaction(&mut self, connection: ConnectionId, program: Program, exec: bool, watcher: u64) {
+        self.begin_any(connection, program, exec, watcher, None);
+    }
+
+    pub(super) fn begin_any(
+        &mut self,
+        connection: ConnectionId,
+        program: Program,
+        exec: bool,
+        watcher: u64,
+        long: Option<Box<Long>>,
+    ) {
         let age = self.next_age();
         let session = &mut self.sessions[connection.index as usize];
         session.held = true;
@@ -104,6 +116,7 @@ impl Core {
             group_ends: SmallVec::new(),
             waits: SmallVec::new(),
             until: Offset(0),
+            long,
             program,
         };
         if direct
@@ -124,7 +137,7 @@ impl Core {
         self.serve_granted();
     }
 
-    fn transaction(&mut self, index: usize) -> &mut Transaction {
+    pub(super) fn transaction(&mut self, index: usize) -> &mut Transaction {
         self.coordination.transactions.get_mut(index).expect("a transaction stays until it is finished")
     }
 
@@ -207,7 +220,9 @@ impl Core {
         let transaction = &self.coordination.transactions[index];
         let calls = transaction.program.asked(ask.participant as usize);
         let group = transaction.group.clone().filter(|group| group.participants.contains(&shard));
-        let question = Question { ask, calls: calls.len() as u32, watcher: transaction.watcher, group };
+        let holds_log = transaction.long.as_ref().is_some_and(|long| long.writes());
+        let watcher = transaction.watcher;
+        let question = Question { ask, calls: calls.len() as u32, watcher, group, holds_log };
         // What was asked before has been kept there.
         let calls = (ask.attempt == 1).then_some(calls);
         self.outboxes[shard.0 as usize].batch.push_question(ticket, question, calls);
@@ -295,7 +310,10 @@ impl Core {
         if from == transaction.age.front {
             transaction.until = transaction.until.max(until);
         } else if until > Offset(0) {
-            transaction.waits.push((from, until));
+            match transaction.waits.iter_mut().find(|(shard, _)| *shard == from) {
+                Some((_, last)) => *last = until.max(*last),
+                None => transaction.waits.push((from, until)),
+            }
         }
         transaction.note_end(from, until);
         match transaction.phase {
@@ -378,6 +396,9 @@ impl Core {
             (std::mem::take(&mut transaction.program.parts[participant as usize].calls), group)
         });
         let watcher = Watcher(transaction.watcher);
+        if transaction.long.as_ref().is_some_and(|long| long.writes()) {
+            self.hold_log(age);
+        }
         let mut out = Vec::new();
         self.caller = Some(connection);
         self.run_calls(age, &calls, 0..calls.len(), group.as_ref(), &mut out);
@@ -390,9 +411,12 @@ impl Core {
     }
 
     /// The next step of a program of steps; all intents are held meanwhile.
-    fn run_step(&mut self, index: usize) {
+    pub(super) fn run_step(&mut self, index: usize) {
         let transaction = self.transaction(index);
         let step = transaction.step;
+        if transaction.long.is_some() {
+            return self.coordination.long.push_back(index);
+        }
         match transaction.program.steps.get(step) {
             None => self.finish_steps(index),
             Some(ProgramStep::Calls(_)) => self.run_calls_step(index, step),
@@ -456,7 +480,12 @@ impl Core {
     }
 
     /// One step for each of these participants, the own last, as it may be the one that ends the phase.
-    fn send_steps(&mut self, index: usize, mut calls: BTreeMap<u16, CallBatch>) {
+    pub(super) fn run_slice(&mut self, index: usize, calls: BTreeMap<u16, CallBatch>) {
+        self.transaction(index).phase = Phase::Running(calls.len());
+        self.send_steps(index, calls);
+    }
+
+    pub(super) fn send_steps(&mut self, index: usize, mut calls: BTreeMap<u16, CallBatch>) {
         let acquisition = &self.coordination.transactions[index].acquisition;
         let here = calls.keys().copied().find(|participant| acquisition.shard(*participant) == self.shard);
         let own = here.and_then(|participant| calls.remove(&participant));
@@ -513,6 +542,7 @@ impl Core {
         let transaction = self.transaction(index);
         match transaction.program.kind {
             Kind::Direct => self.finish_transaction(index),
+            Kind::Steps { .. } if transaction.long.is_some() => self.slice_done(index),
             Kind::Steps { .. } => {
                 transaction.step += 1;
                 self.run_step(index);
@@ -520,7 +550,7 @@ impl Core {
         }
     }
 
-    fn finish_steps(&mut self, index: usize) {
+    pub(super) fn finish_steps(&mut self, index: usize) {
         self.forget_everywhere(index);
         self.finish_transaction(index);
     }
@@ -533,116 +563,14 @@ impl Core {
         transaction
     }
 
-    /// Everything has run: puts the replies together.
+    /// Everything has run.
     fn finish_transaction(&mut self, index: usize) {
         let mut transaction = self.remove_transaction(index);
-        let mut out = Vec::new();
-        if transaction.exec {
-            Reply::new(&mut out, transaction.protocol).array(transaction.program.commands.len());
-        }
-        let mut cursors = vec![ran::FIRST; transaction.answers.len()];
-        let mut scratch_cursor = 0;
-        for planned in std::mem::take(&mut transaction.program.commands) {
-            match planned {
-                Planned::One(part) => {
-                    let (reply, next) = ran::next(&transaction.answers[part as usize], cursors[part as usize]);
-                    cursors[part as usize] = next;
-                    out.extend_from_slice(reply);
-                }
-                Planned::Joined { ending, order, parts } => {
-                    let replies: Vec<&[u8]> = parts
-                        .iter()
-                        .map(|&part| {
-                            let (reply, next) = ran::next(&transaction.answers[part as usize], cursors[part as usize]);
-                            cursors[part as usize] = next;
-                            reply
-                        })
-                        .collect();
-                    self.conclude(transaction.connection, ending, &replies, &order, transaction.protocol, &mut out);
-                }
-                Planned::Scratch => {
-                    let (reply, next) = ran::next(&transaction.scratched, scratch_cursor);
-                    scratch_cursor = next;
-                    out.extend_from_slice(reply);
-                }
-                Planned::Here { command, args } => {
-                    self.run_server_here(transaction.connection, command, &args, &mut out)
-                }
-                Planned::Known(reply) => out.extend_from_slice(&reply),
-            }
-        }
-        self.reply_to_transaction(&transaction, &out);
-    }
-
-    fn run_server_here(&mut self, connection: ConnectionId, command: u16, args: &[Vec<u8>], out: &mut Vec<u8>) {
-        if self.session(connection).is_none() {
-            return;
-        }
-        let Run::Server(row) = self.catalog.get(command).run else { unreachable!("planned as a server's command") };
-        let ServerHandler::Here(run) = row.handler else { unreachable!("planned to run here") };
-        let (bytes, spans) = crate::router::program::copy_args(args.iter().map(Vec::as_slice));
-        let start = out.len();
-        let mut call =
-            ServerCall { core: self, connection, args: Args::new(&bytes, &spans), out, name: row.name, asked_in: None };
-        if let Err(error) = run(&mut call) {
-            out.truncate(start);
-            Reply::new(out, Protocol::Resp2).error(&error);
-        }
-        let failed = out.get(start) == Some(&b'-');
-        self.latency.executed(command, self.ticks, failed.then_some(&out[start..]));
-    }
-
-    /// The reply goes out once the logs allow it; what followed on the connection may run at once.
-    fn reply_to_transaction(&mut self, transaction: &Transaction, reply: &[u8]) {
-        if let Some(slot) = transaction.slot {
-            let waits = transaction.waits.iter().filter(|(shard, until)| *until > self.written_by(*shard));
-            let waits: SmallVec<[(ShardId, Offset); 2]> = waits.copied().collect();
-            if waits.is_empty() {
-                self.fill(transaction.connection, slot, reply, transaction.until);
-            } else {
-                self.wait_for_logs(transaction.connection, slot, reply.to_vec(), transaction.until, waits);
-            }
-        }
-        self.unhold(transaction.connection);
-    }
-
-    /// What a session waited for is done: what followed it may run.
-    pub(super) fn unhold(&mut self, connection: ConnectionId) {
-        if let Some(session) = self.session_mut(connection) {
-            session.held = false;
-            if session.input.is_empty() {
-                self.close_if_ended(connection);
-            } else {
-                self.mark_resumable(connection);
-            }
-        }
-    }
-
-    /// Joins the replies of the parts of a command that was spread.
-    pub(super) fn conclude<P: AsRef<[u8]>>(
-        &mut self,
-        connection: ConnectionId,
-        ending: Ending,
-        parts: &[P],
-        order: &[u16],
-        protocol: Protocol,
-        out: &mut Vec<u8>,
-    ) {
-        match ending {
-            Ending::Gather(gather) => gather::join(gather, parts, order, protocol, out),
-            Ending::Draw(draw) => gather::draw(parts, draw, protocol, out),
-            Ending::Scan { shard, shards } => match gather::first_error(parts) {
-                Some(error) => out.extend_from_slice(error),
-                None => {
-                    let rewrite = |local| gather::client_cursor(local, shard, shards);
-                    gather::rewrite_cursor(parts[0].as_ref(), rewrite, protocol, out);
-                }
-            },
-            Ending::Server { command, args } => {
-                let parts: Vec<Vec<u8>> = parts.iter().map(|part| part.as_ref().to_vec()).collect();
-                self.merge(connection, protocol, command, &args, &parts, out);
-            }
-        }
+        let reply = match transaction.long.take() {
+            Some(long) => long.into_reply(transaction.protocol),
+            None => self.reply_of(&mut transaction),
+        };
+        self.reply_to_transaction(&transaction, &reply);
     }
 }
 

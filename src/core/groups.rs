@@ -195,6 +195,7 @@ impl Core {
 
     /// The transaction's intents go, now or when its groups are closed.
     pub(super) fn release_intents(&mut self, age: Age) {
+        self.participation.holding_log.remove(&age);
         if self.groups.kept.contains_key(&age) {
             self.groups.done.insert(age);
         } else {

@@ -1,9 +1,9 @@
 //! Bytes to commands: parses what the sockets brought, a whole turn of it, and runs it with the keys of the
 //! commands ahead already on their way into the cache.
 
-use super::Core;
 use super::execute::TURN_REPLY_BYTES_MAX;
 use super::turn::BACKLOG_BYTES_MAX;
+use super::{Core, long};
 use crate::commands::catalog::{Catalog, CommandNumber, Run};
 use crate::resp::{Parsed, ProtocolError};
 use crate::router::batch::ConnectionId;
@@ -303,6 +303,13 @@ impl Core {
                 piped = request.pipeline_end as usize;
                 continue;
             }
+            if request.spans as usize > long::ARGS_MAX {
+                let source = &mut sources[request.source as usize];
+                if self.take_long(source, request, spans) {
+                    continue;
+                }
+            }
+            let source = &sources[request.source as usize];
             if self.dispatch(source.connection, request.command, request.args(source, spans)) == Flow::Hold {
                 let source = &mut sources[request.source as usize];
                 source.parsed = request.start as usize;
@@ -337,7 +344,7 @@ impl Core {
     fn target(&mut self, command: Option<CommandNumber>, args: Args<'_>) -> Target {
         let Some(command) = command.map(|number| self.catalog.get(number)) else { return Target::Alone };
         let Run::Shard(row) = command.run else { return Target::Alone };
-        if !command.accepts(args.len()) || row.traits.has(Traits::ADMIN) {
+        if !command.accepts(args.len()) || row.traits.has(Traits::ADMIN) || args.len() > long::ARGS_MAX {
             return Target::Alone;
         }
         match (row.route, row.keys) {
@@ -395,6 +402,24 @@ impl Core {
         session.commands += requests.len() as u64;
         self.stats.commands += requests.len() as u64;
         self.begin_transaction(connection, program, false, 0);
+        true
+    }
+
+    /// Hands a request of many keys over to be run in slices, buffer and all; what follows it waits. Whether it did.
+    fn take_long(&mut self, source: &mut Source<'_>, request: &Request, spans: &[Span]) -> bool {
+        let Some(number) = request.command else { return false };
+        let (Run::Shard(row), Bytes::Accumulated(bytes)) = (self.catalog.get(number).run, &mut source.bytes) else {
+            return false;
+        };
+        if !long::can_be_sliced(row, request.spans as usize) || !self.may_begin_long(source.connection) {
+            return false;
+        }
+        let own = spans[request.first_span as usize..][..request.spans as usize].to_vec();
+        let last = own.last().expect("a request has a name");
+        let rest = bytes.split_off((last.start + last.len) as usize + b"\r\n".len());
+        let whole = std::mem::replace(bytes, rest);
+        (source.parsed, source.state) = (0, SourceState::Stopped);
+        self.begin_long(source.connection, number, whole, own);
         true
     }
 

@@ -8,9 +8,11 @@ mod coordinate;
 mod execute;
 mod groups;
 mod intake;
+mod long;
 mod multi;
 mod participate;
 mod peers;
+mod replies;
 mod scratch;
 mod turn;
 

@@ -4,7 +4,7 @@
 //! out is the same as for any transaction.
 
 use super::execute::{MUTED_SLOT, wait_for_replies};
-use super::{Core, Flow};
+use super::{Core, Flow, long};
 use crate::commands::catalog::{CommandNumber, Run};
 use crate::commands::{ServerCall, ServerHandler};
 use crate::router::batch::{CallBatch, ConnectionId, Ticket, Work};
@@ -108,6 +108,10 @@ impl Core {
         let session = self.session_mut(connection).expect("just looked at");
         let multi = session.multi.take().expect("just looked at");
         let (watched, id) = (std::mem::take(&mut session.watched), session.id);
+        if multi.queued.arguments() > long::ARGS_MAX && self.kind_of(&multi.queued) == Kind::Direct {
+            self.begin_long_multi(connection, multi.queued, &watched);
+            return Ok(Flow::Done);
+        }
         let program = self.plan_multi(connection, &multi.queued, &watched);
         self.begin_transaction(connection, program, true, if watched.is_empty() { 0 } else { id });
         Ok(Flow::Done)
@@ -119,33 +123,44 @@ impl Core {
         let mut program = Program::new(self.kind_of(queued), self.slots, self.shard, protocol);
         watched.iter().for_each(|(_, key)| program.watch(key));
         for call in queued.calls() {
-            let Work::Command(number) = call.work else { unreachable!("commands are queued") };
-            let args = queued.args(call);
-            match self.catalog.get(number).run {
-                Run::Shard(row) => {
-                    let draw = if row.route == Route::Any { self.owner.random.next_u64() } else { 0 };
-                    if let Err(error) = program.add(Request { number, row, args, db, draw }) {
-                        let mut reply = Vec::new();
-                        Reply::new(&mut reply, protocol).error(&error);
-                        program.add_known(reply);
-                    }
-                }
-                Run::Server(row) => match row.handler {
-                    ServerHandler::Here(_) | ServerHandler::Flow(_) => {
-                        if row.name == "select"
-                            && let Ok(selected) = super::database(self, args.at(1))
-                        {
-                            db = selected;
-                        }
-                        program.add_here(number, args);
-                    }
-                    ServerHandler::Everywhere { check, .. } => {
-                        self.plan_everywhere(&mut program, connection, number, check, args, db)
-                    }
-                },
-            }
+            self.plan_queued(&mut program, connection, call.work, queued.args(call), &mut db);
         }
         program
+    }
+
+    /// Plans one queued command; `db` is the database it is for, which a SELECT changes for those that follow.
+    pub(super) fn plan_queued(
+        &mut self,
+        program: &mut Program,
+        connection: ConnectionId,
+        work: Work,
+        args: Args<'_>,
+        db: &mut Db,
+    ) {
+        let Work::Command(number) = work else { unreachable!("commands are queued") };
+        match self.catalog.get(number).run {
+            Run::Shard(row) => {
+                let draw = if row.route == Route::Any { self.owner.random.next_u64() } else { 0 };
+                if let Err(error) = program.add(Request { number, row, args, db: *db, draw }) {
+                    let mut reply = Vec::new();
+                    Reply::new(&mut reply, Protocol::Resp2).error(&error);
+                    program.add_known(reply);
+                }
+            }
+            Run::Server(row) => match row.handler {
+                ServerHandler::Here(_) | ServerHandler::Flow(_) => {
+                    if row.name == "select"
+                        && let Ok(selected) = super::database(self, args.at(1))
+                    {
+                        *db = selected;
+                    }
+                    program.add_here(number, args);
+                }
+                ServerHandler::Everywhere { check, .. } => {
+                    self.plan_everywhere(program, connection, number, check, args, *db)
+                }
+            },
+        }
     }
 
     /// Commands that need values of several shards make it a program of steps; one step, if nothing looks at whole shards.

@@ -15,7 +15,7 @@ use shards::row::{Handler, Row};
 use shards::transaction::{Access, Age, Claim, Participant, Verdict};
 use shards::units::{Db, Offset, ShardId};
 use shards::watches::Watcher;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 
 /// What this shard keeps for transactions.
@@ -28,6 +28,8 @@ pub(super) struct Participation {
     parked: BTreeMap<Age, Parked>,
     /// What other cores' connections sent here behind a parked command of theirs, in order.
     behind: HashMap<(ShardId, ConnectionId), VecDeque<Parked>>,
+    /// Long transactions whose edits are to become one record.
+    pub(super) holding_log: BTreeSet<Age>,
     pub(super) positions: Vec<usize>,
     prefetching: Vec<(Db, PrefetchTicket)>,
 }
@@ -91,6 +93,9 @@ impl Core {
             Message::Step(step) => {
                 let step = batch.step(step);
                 used = step.calls as usize;
+                if self.participation.kept.get(&age).is_some_and(|kept| kept.question.holds_log) {
+                    self.hold_log(age);
+                }
                 self.run_and_answer(from, ticket, batch, at + 1..at + 1 + used, step.group.as_ref());
             }
             Message::Forget => {
@@ -199,6 +204,13 @@ impl Core {
         }
     }
 
+    /// Until the transaction's intents are released, the log takes no edits.
+    pub(super) fn hold_log(&mut self, age: Age) {
+        if self.participation.holding_log.insert(age) {
+            self.seal_batch();
+        }
+    }
+
     fn writes_whole_databases(&self, work: Work) -> bool {
         let Work::Command(number) = work else { return false };
         match self.catalog.get(number).run {
@@ -251,7 +263,9 @@ impl Core {
             // Recovery can't leave out the emptying of a database, only cut the log before it: nothing else may be in its record.
             self.seal_batch();
         }
-        let edits_before = self.owner.keyspace.edits().len();
+        // A long transaction's edits are all there is in the batch, and all belong to its group.
+        let holding = self.participation.holding_log.contains(&age);
+        let edits_before = if holding { 0 } else { self.owner.keyspace.edits().len() };
         let mut until = Offset(0);
         let mut at = range.start;
         while at < range.end {

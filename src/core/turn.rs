@@ -154,13 +154,15 @@ impl Core {
 
     /// What is ready for one record of the log, if anything is. `empty` is a buffer for the next.
     pub fn take_edits(&mut self, empty: Vec<u8>) -> Option<EditBatch> {
-        self.sealed.pop_front().or_else(|| self.current_batch(empty))
+        let holding = !self.participation.holding_log.is_empty();
+        self.sealed.pop_front().or_else(|| if holding { None } else { self.current_batch(empty) })
     }
 
-    /// Bytes of edits that wait to be taken.
+    /// Bytes of edits that can be taken.
     pub fn edits_waiting(&self) -> usize {
         let sealed: usize = self.sealed.iter().map(|batch| batch.edits.len()).sum();
-        sealed + self.owner.keyspace.edits().len()
+        let held = !self.participation.holding_log.is_empty();
+        sealed + if held { 0 } else { self.owner.keyspace.edits().len() }
     }
 
     /// The edits made so far get a record of their own.

@@ -92,6 +92,8 @@ pub struct Question {
     /// The number of the client whose watched keys must be unbroken; 0 for none.
     pub watcher: u64,
     pub group: Option<Group>,
+    /// It will run in many steps whose edits are to become one record of the log.
+    pub holds_log: bool,
 }
 
 /// A step and the calls of it that follow.
@@ -157,6 +159,10 @@ impl CallBatch {
     }
     pub fn bytes(&self) -> usize {
         self.data.len()
+    }
+    /// Arguments of all calls.
+    pub fn arguments(&self) -> usize {
+        self.spans.len()
     }
     pub fn push<'a>(
         &mut self,

@@ -145,13 +145,13 @@ pub fn client_cursor(local: u64, shard: ShardId, shards: u16) -> u64 {
 }
 
 /// The number behind the first byte of a line: an integer reply's value, or a header's count.
-fn integer_reply(reply: &[u8]) -> i64 {
+pub fn integer_reply(reply: &[u8]) -> i64 {
     let digits = reply.get(1..reply.len().saturating_sub(2)).unwrap_or_default();
     shards::numbers::parse_integer(digits).unwrap_or(0)
 }
 
 /// Number of elements and the bytes of an array reply.
-fn array_reply(reply: &[u8]) -> (usize, &[u8]) {
+pub fn array_reply(reply: &[u8]) -> (usize, &[u8]) {
     debug_assert_eq!(reply.first(), Some(&b'*'));
     let header = line_len(reply);
     (integer_reply(&reply[..header]).max(0) as usize, &reply[header..])

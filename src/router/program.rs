@@ -167,6 +167,15 @@ impl Program {
         self.commands.push(Planned::Known(reply));
     }
 
+    /// Everything on every shard, for what is planned later.
+    pub fn claim_all(&mut self, access: Access) {
+        for shard in (0..self.slots.shards()).map(ShardId) {
+            let part = self.part(shard);
+            self.claim(part, access, std::iter::empty());
+            self.parts[part as usize].writes = access == Access::Write;
+        }
+    }
+
     /// Keys that nobody else may change meanwhile.
     pub fn watch(&mut self, key: &[u8]) {
         let part = self.part(self.slots.shard_of(slot_of(key)));

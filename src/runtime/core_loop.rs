@@ -182,6 +182,10 @@ impl CoreLoop {
             self.core.resume();
             worked = true;
         }
+        if self.core.has_long_work() {
+            self.core.work_on_long();
+            worked = true;
+        }
         if self.core.now.steady_ms >= self.next_tick_ms {
             self.tick();
         }
@@ -519,6 +523,7 @@ impl CoreLoop {
         let busy = self.lanes.is_congested()
             || self.lanes.doorbell().has_mail()
             || self.core.has_resumable()
+            || self.core.has_long_work()
             || self.has_edits_to_write()
             || (spin_ns > 0 && ticks - self.last_work_ticks < spin_ns);
         if busy {
