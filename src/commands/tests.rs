@@ -2,9 +2,10 @@
 
 use crate::config::Settings;
 use crate::core::{Core, CoreOptions, Input};
-use crate::router::batch::{CallBatch, ConnectionId, ReplyBatch};
+use crate::router::batch::{CallBatch, ConnectionId, ReplyBatch, Work};
 use crate::session::{Closing, Peer};
-use shards::units::{Now, ShardId};
+use shards::slot::{SlotMap, slot_of};
+use shards::units::{Db, Now, Offset, ShardId};
 use std::cell::Cell;
 
 thread_local! {
@@ -299,5 +300,64 @@ fn keys_are_found_in_requests() {
         ("COMMAND DOCS nope", "*0\r\n"),
     ] {
         assert_eq!(stage.run(client, line), reply, "{line}");
+    }
+}
+
+// ---- transactions ----------------------------------------------------------------------------------------
+
+/// The `n`th key of a shard.
+fn key_on(shards: u16, shard: u16, n: usize) -> String {
+    let slots = SlotMap::new(shards);
+    let keys = (0..).map(|number| format!("k{number}"));
+    keys.filter(|key| slots.shard_of(slot_of(key.as_bytes())) == ShardId(shard)).nth(n).expect("endless")
+}
+
+impl Stage {
+    /// One way from one core to another: calls and replies that are ready.
+    fn carry_from(&mut self, from: usize, to: usize) {
+        let (shard, peer) = (ShardId(to as u16), ShardId(from as u16));
+        if let Some(calls) = self.cores[from].take_calls(shard, CallBatch::default) {
+            self.cores[to].on_calls(peer, &calls);
+        }
+        if let Some(replies) = self.cores[from].take_replies(shard, ReplyBatch::default) {
+            self.cores[to].on_replies(peer, &replies);
+        }
+    }
+
+    /// Carries batches and runs what had to wait, until nothing is left to do.
+    fn run_all(&mut self, client: Client, lines: &str) -> String {
+        self.send(client, lines);
+        self.finish();
+        self.received(client)
+    }
+
+    fn finish(&mut self) {
+        self.carry();
+        while self.cores.iter().any(Core::has_resumable) {
+            self.cores.iter_mut().for_each(Core::resume);
+            self.carry();
+        }
+    }
+
+    fn keep_logs(&mut self) {
+        self.cores.iter_mut().for_each(|core| core.log.persistent = true);
+    }
+}
+
+#[test]
+fn every_command_of_a_pipeline_is_answered_though_a_shard_takes_no_writes() {
+    for blocked in 0..2 {
+        let mut stage = Stage::new(2);
+        let client = stage.connect(0);
+        let (taken, refused) = (key_on(2, 1 - blocked, 0), key_on(2, blocked, 0));
+        stage.cores[blocked as usize].log.persistent = true;
+        stage.cores[blocked as usize].log.blocked = Some("full".into());
+        let replies = stage.run_all(client, &format!("SET {taken} v\r\nSET {refused} v\r\nGET {taken}\r\nGET {refused}"));
+        let (first, rest) = replies.split_at("+OK\r\n-MISCONF".len());
+        assert_eq!(first, "+OK\r\n-MISCONF", "{blocked}");
+        assert!(rest.ends_with("full\r\n$1\r\nv\r\n$-1\r\n"), "{blocked}: only the write is refused: {rest}");
+        // What is all or nothing takes the pipeline with it.
+        let replies = stage.run_all(client, &format!("MSET {taken} v {refused} v\r\nGET {taken}\r\nGET {refused}"));
+        assert_eq!(replies.matches("-MISCONF").count(), 3, "{blocked}: {replies}");
     }
 }

@@ -62,6 +62,8 @@ struct Transaction {
     answers: Vec<Vec<u8>>,
     /// Entries for the scratch keyspace.
     fetched: Vec<Vec<u8>>,
+    /// It is not to run in part: a shard that takes no writes refuses all of it.
+    whole: bool,
     /// Replies of commands that ran on it, in the form of `ran` without its start.
     scratched: Vec<u8>,
     group: Option<Group>,
@@ -87,6 +89,8 @@ impl Core {
         let slot = (!super::execute::mutes(session.reply_mode)).then(|| session.replies.reserve());
         let protocol = session.protocol;
         let direct = program.kind == Kind::Direct;
+        let joined = |command: &Planned| matches!(command, Planned::Joined { .. });
+        let whole = !direct || exec || program.commands.iter().any(joined);
         let mut transaction = Transaction {
             connection,
             slot,
@@ -99,6 +103,7 @@ impl Core {
             step: 0,
             answers: vec![Vec::new(); program.parts.len()],
             fetched: Vec::new(),
+            whole,
             scratched: Vec::new(),
             group: None,
             group_ends: SmallVec::new(),
@@ -106,9 +111,7 @@ impl Core {
             until: Offset(0),
             program,
         };
-        if direct
-            && (exec || transaction.program.commands.iter().any(|command| matches!(command, Planned::Joined { .. })))
-        {
+        if direct && whole {
             let writers = transaction.program.parts.iter().filter(|part| part.writes).map(|part| part.shard);
             transaction.group = self.new_group(writers);
         }
@@ -193,7 +196,7 @@ impl Core {
     fn is_allowed_here(&mut self, index: usize, participant: u16) -> bool {
         let transaction = &self.coordination.transactions[index];
         let calls = transaction.program.asked(participant as usize);
-        match self.objection(transaction.watcher, calls, 0..calls.len()) {
+        match self.objection(transaction.watcher, transaction.whole, calls, 0..calls.len()) {
             None => true,
             Some((answer, error)) => {
                 self.give_up(index, answer, &error);
@@ -207,7 +210,8 @@ impl Core {
         let transaction = &self.coordination.transactions[index];
         let calls = transaction.program.asked(ask.participant as usize);
         let group = transaction.group.clone().filter(|group| group.participants.contains(&shard));
-        let question = Question { ask, calls: calls.len() as u32, watcher: transaction.watcher, group };
+        let Transaction { watcher, whole, .. } = *transaction;
+        let question = Question { ask, calls: calls.len() as u32, watcher, whole, group };
         // What was asked before has been kept there.
         let calls = (ask.attempt == 1).then_some(calls);
         self.outboxes[shard.0 as usize].batch.push_question(ticket, question, calls);
@@ -236,7 +240,9 @@ impl Core {
         match why {
             Answer::Broken => Reply::new(&mut reply, transaction.protocol).null_array(),
             Answer::Refused | Answer::Reply | Answer::Granted(_) | Answer::Yielded(_) | Answer::Ran => {
-                reply.extend_from_slice(error)
+                // A pipeline is so many replies.
+                let replies = if transaction.exec { 1 } else { transaction.program.commands.len() };
+                (0..replies).for_each(|_| reply.extend_from_slice(error));
             }
         }
         self.reply_to_transaction(&transaction, &reply);
