@@ -361,3 +361,15 @@ fn every_command_of_a_pipeline_is_answered_though_a_shard_takes_no_writes() {
         assert_eq!(replies.matches("-MISCONF").count(), 3, "{blocked}: {replies}");
     }
 }
+
+#[test]
+fn a_watch_that_broke_on_one_shard_is_forgotten_on_all() {
+    let mut stage = Stage::new(2);
+    let (client, other) = (stage.connect(0), stage.connect(0));
+    let (here, there) = (key_on(2, 0, 0), key_on(2, 1, 0));
+    stage.run_all(client, &format!("WATCH {here} {there}\r\nMULTI\r\nSET {here} mine"));
+    stage.run_all(other, &format!("SET {here} other\r\nSET {there} other"));
+    assert_eq!(stage.run_all(client, "EXEC"), "*-1\r\n");
+    stage.run_all(client, &format!("WATCH {there}\r\nMULTI\r\nSET {there} mine"));
+    assert_eq!(stage.run_all(client, "EXEC"), "*1\r\n+OK\r\n", "nobody has written it since");
+}

@@ -4,6 +4,7 @@
 //! have run, so what it sent later finds them done; its reply may wait longer, for logs.
 
 use super::Core;
+use super::execute::MUTED_SLOT;
 use super::participate::claim_of;
 use crate::commands::catalog::Run;
 use crate::commands::{ServerCall, ServerHandler};
@@ -236,6 +237,7 @@ impl Core {
     fn give_up(&mut self, index: usize, why: Answer, error: &[u8]) {
         self.forget_everywhere(index);
         let transaction = self.remove_transaction(index);
+        self.unwatch_everywhere(&transaction);
         let mut reply = Vec::new();
         match why {
             Answer::Broken => Reply::new(&mut reply, transaction.protocol).null_array(),
@@ -246,6 +248,16 @@ impl Core {
             }
         }
         self.reply_to_transaction(&transaction, &reply);
+    }
+
+    /// Those that were never asked know the client's watch, but not the transaction.
+    fn unwatch_everywhere(&mut self, transaction: &Transaction) {
+        let (watcher, connection) = (transaction.watcher.to_le_bytes(), transaction.connection);
+        let others = transaction.program.participants().filter(|shard| *shard != self.shard && transaction.watcher != 0);
+        let ticket = Ticket { connection, slot: MUTED_SLOT, part: 0, spread: true };
+        for shard in others.collect::<Vec<_>>() {
+            self.call(shard, ticket, Work::Unwatch, Db(0), Protocol::Resp2, std::iter::once(&watcher[..]));
+        }
     }
 
     /// Tells all participants that may know of it to forget it, and that its client watches no more.
