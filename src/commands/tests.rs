@@ -373,3 +373,15 @@ fn a_watch_that_broke_on_one_shard_is_forgotten_on_all() {
     stage.run_all(client, &format!("WATCH {there}\r\nMULTI\r\nSET {there} mine"));
     assert_eq!(stage.run_all(client, "EXEC"), "*1\r\n+OK\r\n", "nobody has written it since");
 }
+
+#[test]
+fn input_behind_an_exec_is_run_though_the_client_has_ended_its_side() {
+    let mut stage = Stage::new(2);
+    let client = stage.connect(0);
+    let (here, there) = (key_on(2, 0, 0), key_on(2, 1, 0));
+    stage.send(client, &format!("MSET {here} 1 {there} 2\r\nMULTI\r\nSET {here} 3\r\nEXEC\r\nGET {here}"));
+    stage.cores[0].end_input(client.connection);
+    stage.finish();
+    assert_eq!(stage.received(client), "+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n$1\r\n3\r\n");
+    assert_eq!(stage.closing(client), Closing::AfterReplies);
+}

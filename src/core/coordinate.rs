@@ -623,9 +623,8 @@ impl Core {
     pub(super) fn unhold(&mut self, connection: ConnectionId) {
         if let Some(session) = self.session_mut(connection) {
             session.held = false;
-            if session.input.is_empty() {
-                self.close_if_ended(connection);
-            } else {
+            // Not closed here: it may be in the midst of a run through its input, of which there is more.
+            if session.input_ended || !session.input.is_empty() {
                 self.mark_resumable(connection);
             }
         }
