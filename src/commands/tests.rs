@@ -385,3 +385,17 @@ fn input_behind_an_exec_is_run_though_the_client_has_ended_its_side() {
     assert_eq!(stage.received(client), "+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n$1\r\n3\r\n");
     assert_eq!(stage.closing(client), Closing::AfterReplies);
 }
+
+#[test]
+fn a_client_that_wants_no_replies_is_closed_after_its_transaction() {
+    let mut stage = Stage::new(2);
+    let client = stage.connect(0);
+    let (here, there) = (key_on(2, 0, 0), key_on(2, 1, 0));
+    stage.send(client, &format!("CLIENT REPLY OFF\r\nMSET {here} 1 {there} 2\r\n*1\r\n+garbage"));
+    assert_eq!(stage.closing(client), Closing::AfterReplies);
+    let mut dirty = Vec::new();
+    stage.cores[0].take_dirty(&mut dirty);
+    stage.finish();
+    stage.cores[0].take_dirty(&mut dirty);
+    assert_eq!(dirty, [client.connection], "the runtime is told when it is time to close");
+}

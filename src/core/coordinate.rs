@@ -10,6 +10,7 @@ use crate::commands::catalog::Run;
 use crate::commands::{ServerCall, ServerHandler};
 use crate::router::batch::{Answer, CallBatch, ConnectionId, Group, Message, Question, Ticket, Work, ran};
 use crate::router::gather::{self, Ending};
+use crate::session::Closing;
 use crate::router::program::{Kind, Planned, Program, Scratch, Step as ProgramStep};
 use shards::call::Args;
 use shards::reply::{Protocol, Reply};
@@ -626,6 +627,10 @@ impl Core {
             // Not closed here: it may be in the midst of a run through its input, of which there is more.
             if session.input_ended || !session.input.is_empty() {
                 self.mark_resumable(connection);
+            }
+            if self.session(connection).is_some_and(|session| session.closing != Closing::Open) {
+                // The runtime waits for this to close it, and no reply may have told it to look.
+                self.mark_dirty(connection);
             }
         }
     }
