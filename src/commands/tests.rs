@@ -399,3 +399,29 @@ fn a_client_that_wants_no_replies_is_closed_after_its_transaction() {
     stage.cores[0].take_dirty(&mut dirty);
     assert_eq!(dirty, [client.connection], "the runtime is told when it is time to close");
 }
+
+#[test]
+fn nobody_waits_for_a_log_that_has_failed() {
+    let mut stage = Stage::new(2);
+    for core in &mut stage.cores {
+        core.settings.set("appendfsync", b"always").expect("a setting");
+        core.apply_config();
+    }
+    stage.keep_logs();
+    let (client, piped, other) = (stage.connect(0), stage.connect(0), stage.connect(0));
+    let (here, there) = (key_on(2, 0, 0), key_on(2, 1, 0));
+    assert_eq!(stage.run_all(client, &format!("SET {here} 1")), "");
+    assert_eq!(stage.run_all(client, &format!("SET {there} 1")), "");
+    assert_eq!(stage.run_all(piped, &format!("SET {here} 1\r\nSET {there} 1")), "");
+    stage.cores[0].fail_log("gone");
+    assert_eq!(stage.closing(client), Closing::Now);
+    // The other shard's log goes on; what its reply is sent with is lost all the same.
+    let batch = stage.cores[1].take_edits(Vec::new()).expect("edits");
+    stage.cores[1].release(Offset(batch.start.0 + batch.edits.len() as u64));
+    stage.finish();
+    assert_eq!(stage.closing(piped), Closing::Now);
+    assert_eq!(stage.run_all(other, &format!("GET {here}")), "$1\r\n1\r\n");
+    assert_eq!(stage.run_all(other, &format!("MGET {here} {there}\r\nDBSIZE")), "*2\r\n$1\r\n1\r\n$1\r\n1\r\n:2\r\n");
+    let remote = stage.connect(1);
+    assert_eq!(stage.run_all(remote, &format!("GET {here}")), "$1\r\n1\r\n");
+}

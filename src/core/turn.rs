@@ -115,7 +115,7 @@ impl LogState {
 
     /// What the reply of a command that made no edit depends on.
     pub(super) fn seen_by(&self, owner: &Owner, row: &'static Row<Handler>, args: Args<'_>, db: Db) -> Offset {
-        if self.policy != FsyncPolicy::Always || self.unsettled.is_empty() {
+        if self.policy != FsyncPolicy::Always || self.unsettled.is_empty() || self.failed.is_some() {
             return Offset(0);
         }
         if reaches_beyond_its_keys(row) {
@@ -134,7 +134,8 @@ impl LogState {
 
     /// What a reply that shows much of the keyspace depends on.
     pub(super) fn unsettled_end(&self, owner: &Owner) -> Offset {
-        if self.policy != FsyncPolicy::Always || self.unsettled.is_empty() {
+        // What a failed log has not written never will be: to wait for it would be for ever.
+        if self.policy != FsyncPolicy::Always || self.unsettled.is_empty() || self.failed.is_some() {
             return Offset(0);
         }
         self.end(owner)
@@ -247,6 +248,10 @@ impl Core {
         let released = self.log.released;
         let Some(session) = self.session_mut(connection) else { return };
         if session.replies.release(released) {
+            if self.log.failed.is_some() {
+                // It was behind another shard's reply when the log failed.
+                return self.close(connection, Closing::Now);
+            }
             self.mark_gated(connection);
         }
         self.mark_dirty(connection);
