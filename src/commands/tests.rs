@@ -425,3 +425,21 @@ fn nobody_waits_for_a_log_that_has_failed() {
     let remote = stage.connect(1);
     assert_eq!(stage.run_all(remote, &format!("GET {here}")), "$1\r\n1\r\n");
 }
+
+#[test]
+fn a_part_that_runs_after_its_log_has_failed_keeps_no_intents() {
+    let mut stage = Stage::new(3);
+    stage.keep_logs();
+    let (client, other) = (stage.connect(0), stage.connect(2));
+    let keys: Vec<String> = (0..3).map(|shard| key_on(3, shard, 0)).collect();
+    stage.send(client, &format!("MSET {} 1 {} 2 {} 3", keys[0], keys[1], keys[2]));
+    // Both others have granted when the log of one fails; then they are told to run.
+    stage.carry_from(0, 1);
+    stage.carry_from(0, 2);
+    stage.cores[2].fail_log("gone");
+    stage.finish();
+    for key in &keys {
+        let reply = stage.run_all(other, &format!("GET {key}"));
+        assert!(!reply.is_empty(), "{key} is kept from readers for ever");
+    }
+}
