@@ -443,3 +443,17 @@ fn a_part_that_runs_after_its_log_has_failed_keeps_no_intents() {
         assert!(!reply.is_empty(), "{key} is kept from readers for ever");
     }
 }
+
+#[test]
+fn a_transaction_that_was_granted_is_run_whole_though_a_log_is_blocked_meanwhile() {
+    let mut stage = Stage::new(3);
+    stage.keep_logs();
+    let client = stage.connect(0);
+    let keys: Vec<String> = (0..3).map(|shard| key_on(3, shard, 0)).collect();
+    stage.send(client, &format!("MSET {} 1 {} 2 {} 3", keys[0], keys[1], keys[2]));
+    stage.carry_from(0, 1);
+    stage.carry_from(0, 2);
+    stage.cores[2].log.blocked = Some("full".into());
+    stage.finish();
+    assert!(stage.cores.iter().all(|core| core.owner.keyspace.len(Db(0)) == 1));
+}

@@ -256,6 +256,7 @@ impl Core {
             // Recovery can't leave out the emptying of a database, only cut the log before it: nothing else may be in its record.
             self.seal_batch();
         }
+        self.log.promised = group.is_some();
         let edits_before = self.owner.keyspace.edits().len();
         let mut until = Offset(0);
         let mut at = range.start;
@@ -276,6 +277,7 @@ impl Core {
             }
             at = together;
         }
+        self.log.promised = false;
         if let Some(group) = group {
             if self.owner.keyspace.edits().len() == edits_before {
                 // The group must be found in this shard's log all the same, at an offset of its own.

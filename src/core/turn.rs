@@ -30,6 +30,8 @@ pub struct LogState {
     pub failed: Option<String>,
     /// Why it takes none for now (disk full); passes by itself.
     pub blocked: Option<String>,
+    /// A transaction that was granted is being run: what is blocked now was not when the others were told to run it.
+    pub(super) promised: bool,
     unsettled: Unsettled,
     /// Transactions over several shards with edits among those not taken yet.
     pub(super) groups: GroupTable,
@@ -58,6 +60,7 @@ impl Default for LogState {
             durable_ms: 0,
             failed: None,
             blocked: None,
+            promised: false,
             unsettled: Unsettled::default(),
             groups: GroupTable::default(),
         }
@@ -70,7 +73,7 @@ pub const BACKLOG_BYTES_MAX: u64 = 64 << 20;
 impl LogState {
     /// Why a write can't be taken, if so. Asked before executing: an edit that can't be logged never happens.
     pub fn refusal(&self, shard: ShardId) -> Option<CommandError> {
-        if !self.persistent {
+        if !self.persistent || (self.promised && self.failed.is_none()) {
             return None;
         }
         let why = match (&self.failed, &self.blocked) {
