@@ -457,3 +457,24 @@ fn a_transaction_that_was_granted_is_run_whole_though_a_log_is_blocked_meanwhile
     stage.finish();
     assert!(stage.cores.iter().all(|core| core.owner.keyspace.len(Db(0)) == 1));
 }
+
+#[test]
+fn what_an_unanswered_scan_holds_waits_for_its_own_reply() {
+    let mut stage = Stage::new(3);
+    let client = stage.connect(0);
+    let (here, next, far) = (key_on(3, 0, 0), key_on(3, 1, 0), key_on(3, 2, 0));
+    stage.send(client, &format!("GET {next}"));
+    stage.carry_from(0, 1);
+    stage.send(client, &format!("SCAN 1\r\nMSET {here} 1 {far} 2\r\nSET {} 3", key_on(3, 0, 1)));
+    // The replies of the GET and of the SCAN come one after the other, that of the MSET doesn't.
+    for _ in 0..2 {
+        stage.carry_from(1, 0);
+        stage.cores[0].resume();
+        stage.carry_from(0, 1);
+    }
+    stage.carry_from(1, 0);
+    stage.cores[0].resume();
+    assert_eq!(stage.cores[0].owner.keyspace.len(Db(0)), 0, "the SET has run before the MSET");
+    stage.finish();
+    assert!(stage.received(client).ends_with("+OK\r\n+OK\r\n"));
+}
