@@ -478,3 +478,15 @@ fn what_an_unanswered_scan_holds_waits_for_its_own_reply() {
     stage.finish();
     assert!(stage.received(client).ends_with("+OK\r\n+OK\r\n"));
 }
+
+#[test]
+fn credits_bound_what_a_client_asks_of_all_cores() {
+    let mut stage = Stage::new(2);
+    let client = stage.connect(0);
+    stage.send(client, &vec!["CONFIG RESETSTAT"; 50_000].join("\r\n"));
+    let batch = stage.cores[0].take_calls(ShardId(1), CallBatch::default).expect("calls");
+    assert!(batch.len() < 10_000, "{} calls", batch.len());
+    stage.cores[1].on_calls(ShardId(0), &batch);
+    stage.finish();
+    assert_eq!(stage.received(client), "+OK\r\n".repeat(50_000));
+}

@@ -379,6 +379,10 @@ impl Core {
         row: &'static Row<ServerHandler>,
         args: Args<'_>,
     ) -> Flow {
+        let everywhere = matches!(row.handler, ServerHandler::Everywhere { .. });
+        if everywhere && !(0..self.shards).all(|shard| self.has_credit(ShardId(shard))) {
+            return Flow::Hold;
+        }
         let run = match row.handler {
             ServerHandler::Here(run) => run,
             ServerHandler::Everywhere { check, .. } => check,
