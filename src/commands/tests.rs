@@ -490,3 +490,18 @@ fn credits_bound_what_a_client_asks_of_all_cores() {
     stage.finish();
     assert_eq!(stage.received(client), "+OK\r\n".repeat(50_000));
 }
+
+#[test]
+fn an_entry_for_the_scratch_keyspace_is_fetched_once() {
+    let mut stage = Stage::new(2);
+    let client = stage.connect(0);
+    let (here, there) = (key_on(2, 0, 0), key_on(2, 1, 0));
+    let lengths = format!("STRLEN {there}\r\n").repeat(100);
+    stage.run_all(client, &format!("SET {there} value\r\nMULTI\r\n{lengths}COPY {there} {here}"));
+    stage.send(client, "EXEC");
+    stage.carry_from(0, 1);
+    stage.carry_from(1, 0);
+    let step = stage.cores[0].take_calls(ShardId(1), CallBatch::default).expect("a step");
+    let fetches = step.calls().iter().filter(|call| matches!(call.work, Work::Fetch { .. })).count();
+    assert_eq!(fetches, 1);
+}
