@@ -505,3 +505,12 @@ fn an_entry_for_the_scratch_keyspace_is_fetched_once() {
     let fetches = step.calls().iter().filter(|call| matches!(call.work, Work::Fetch { .. })).count();
     assert_eq!(fetches, 1);
 }
+
+#[test]
+fn a_key_that_is_watched_again_is_remembered_once() {
+    let mut stage = Stage::new(2);
+    let client = stage.connect(0);
+    stage.run_all(client, &format!("WATCH{}", " k".repeat(10)));
+    stage.run_all(client, "WATCH k");
+    assert_eq!(stage.cores[0].session(client.connection).expect("connected").watched.len(), 1);
+}
