@@ -241,7 +241,8 @@ fn pipelines_over_shards_take_effect_in_order() {
     let server = hunted_server(&settings);
     hunt_order(server.port, &settings).assert_clean();
     delay_lanes(&server, 100);
-    hunt_order(server.port, &Settings { pairs: settings.pairs / 10, ..settings }).assert_clean();
+    let fewer = Settings { pairs: settings.pairs / 10, ..settings.clone() };
+    hunt_order(server.port, &fewer).assert_clean();
 }
 
 fn hunted_server(settings: &Settings) -> Server {

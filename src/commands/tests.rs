@@ -2,9 +2,10 @@
 
 use crate::config::Settings;
 use crate::core::{Core, CoreOptions, Input};
-use crate::router::batch::{CallBatch, ConnectionId, ReplyBatch};
+use crate::router::batch::{CallBatch, ConnectionId, ReplyBatch, Work};
 use crate::session::{Closing, Peer};
-use shards::units::{Now, ShardId};
+use shards::slot::{SlotMap, slot_of};
+use shards::units::{Db, Now, Offset, ShardId};
 use std::cell::Cell;
 
 thread_local! {
@@ -300,4 +301,217 @@ fn keys_are_found_in_requests() {
     ] {
         assert_eq!(stage.run(client, line), reply, "{line}");
     }
+}
+
+// ---- transactions ----------------------------------------------------------------------------------------
+
+/// The `n`th key of a shard.
+fn key_on(shards: u16, shard: u16, n: usize) -> String {
+    let slots = SlotMap::new(shards);
+    let keys = (0..).map(|number| format!("k{number}"));
+    keys.filter(|key| slots.shard_of(slot_of(key.as_bytes())) == ShardId(shard)).nth(n).expect("endless")
+}
+
+impl Stage {
+    /// One way from one core to another: calls and replies that are ready.
+    fn carry_from(&mut self, from: usize, to: usize) {
+        let (shard, peer) = (ShardId(to as u16), ShardId(from as u16));
+        if let Some(calls) = self.cores[from].take_calls(shard, CallBatch::default) {
+            self.cores[to].on_calls(peer, &calls);
+        }
+        if let Some(replies) = self.cores[from].take_replies(shard, ReplyBatch::default) {
+            self.cores[to].on_replies(peer, &replies);
+        }
+    }
+
+    /// Carries batches and runs what had to wait, until nothing is left to do.
+    fn run_all(&mut self, client: Client, lines: &str) -> String {
+        self.send(client, lines);
+        self.finish();
+        self.received(client)
+    }
+
+    fn finish(&mut self) {
+        self.carry();
+        while self.cores.iter().any(Core::has_resumable) {
+            self.cores.iter_mut().for_each(Core::resume);
+            self.carry();
+        }
+    }
+
+    fn keep_logs(&mut self) {
+        self.cores.iter_mut().for_each(|core| core.log.persistent = true);
+    }
+}
+
+#[test]
+fn every_command_of_a_pipeline_is_answered_though_a_shard_takes_no_writes() {
+    for blocked in 0..2 {
+        let mut stage = Stage::new(2);
+        let client = stage.connect(0);
+        let (taken, refused) = (key_on(2, 1 - blocked, 0), key_on(2, blocked, 0));
+        stage.cores[blocked as usize].log.persistent = true;
+        stage.cores[blocked as usize].log.blocked = Some("full".into());
+        let replies =
+            stage.run_all(client, &format!("SET {taken} v\r\nSET {refused} v\r\nGET {taken}\r\nGET {refused}"));
+        let (first, rest) = replies.split_at("+OK\r\n-MISCONF".len());
+        assert_eq!(first, "+OK\r\n-MISCONF", "{blocked}");
+        assert!(rest.ends_with("full\r\n$1\r\nv\r\n$-1\r\n"), "{blocked}: only the write is refused: {rest}");
+        // What is all or nothing takes the pipeline with it.
+        let replies = stage.run_all(client, &format!("MSET {taken} v {refused} v\r\nGET {taken}\r\nGET {refused}"));
+        assert_eq!(replies.matches("-MISCONF").count(), 3, "{blocked}: {replies}");
+    }
+}
+
+#[test]
+fn a_watch_that_broke_on_one_shard_is_forgotten_on_all() {
+    let mut stage = Stage::new(2);
+    let (client, other) = (stage.connect(0), stage.connect(0));
+    let (here, there) = (key_on(2, 0, 0), key_on(2, 1, 0));
+    stage.run_all(client, &format!("WATCH {here} {there}\r\nMULTI\r\nSET {here} mine"));
+    stage.run_all(other, &format!("SET {here} other\r\nSET {there} other"));
+    assert_eq!(stage.run_all(client, "EXEC"), "*-1\r\n");
+    stage.run_all(client, &format!("WATCH {there}\r\nMULTI\r\nSET {there} mine"));
+    assert_eq!(stage.run_all(client, "EXEC"), "*1\r\n+OK\r\n", "nobody has written it since");
+}
+
+#[test]
+fn input_behind_an_exec_is_run_though_the_client_has_ended_its_side() {
+    let mut stage = Stage::new(2);
+    let client = stage.connect(0);
+    let (here, there) = (key_on(2, 0, 0), key_on(2, 1, 0));
+    stage.send(client, &format!("MSET {here} 1 {there} 2\r\nMULTI\r\nSET {here} 3\r\nEXEC\r\nGET {here}"));
+    stage.cores[0].end_input(client.connection);
+    stage.finish();
+    assert_eq!(stage.received(client), "+OK\r\n+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n$1\r\n3\r\n");
+    assert_eq!(stage.closing(client), Closing::AfterReplies);
+}
+
+#[test]
+fn a_client_that_wants_no_replies_is_closed_after_its_transaction() {
+    let mut stage = Stage::new(2);
+    let client = stage.connect(0);
+    let (here, there) = (key_on(2, 0, 0), key_on(2, 1, 0));
+    stage.send(client, &format!("CLIENT REPLY OFF\r\nMSET {here} 1 {there} 2\r\n*1\r\n+garbage"));
+    assert_eq!(stage.closing(client), Closing::AfterReplies);
+    let mut dirty = Vec::new();
+    stage.cores[0].take_dirty(&mut dirty);
+    stage.finish();
+    stage.cores[0].take_dirty(&mut dirty);
+    assert_eq!(dirty, [client.connection], "the runtime is told when it is time to close");
+}
+
+#[test]
+fn nobody_waits_for_a_log_that_has_failed() {
+    let mut stage = Stage::new(2);
+    for core in &mut stage.cores {
+        core.settings.set("appendfsync", b"always").expect("a setting");
+        core.apply_config();
+    }
+    stage.keep_logs();
+    let (client, piped, other) = (stage.connect(0), stage.connect(0), stage.connect(0));
+    let (here, there) = (key_on(2, 0, 0), key_on(2, 1, 0));
+    assert_eq!(stage.run_all(client, &format!("SET {here} 1")), "");
+    assert_eq!(stage.run_all(client, &format!("SET {there} 1")), "");
+    assert_eq!(stage.run_all(piped, &format!("SET {here} 1\r\nSET {there} 1")), "");
+    stage.cores[0].fail_log("gone");
+    assert_eq!(stage.closing(client), Closing::Now);
+    // The other shard's log goes on; what its reply is sent with is lost all the same.
+    let batch = stage.cores[1].take_edits(Vec::new()).expect("edits");
+    stage.cores[1].release(Offset(batch.start.0 + batch.edits.len() as u64));
+    stage.finish();
+    assert_eq!(stage.closing(piped), Closing::Now);
+    assert_eq!(stage.run_all(other, &format!("GET {here}")), "$1\r\n1\r\n");
+    assert_eq!(stage.run_all(other, &format!("MGET {here} {there}\r\nDBSIZE")), "*2\r\n$1\r\n1\r\n$1\r\n1\r\n:2\r\n");
+    let remote = stage.connect(1);
+    assert_eq!(stage.run_all(remote, &format!("GET {here}")), "$1\r\n1\r\n");
+}
+
+#[test]
+fn a_part_that_runs_after_its_log_has_failed_keeps_no_intents() {
+    let mut stage = Stage::new(3);
+    stage.keep_logs();
+    let (client, other) = (stage.connect(0), stage.connect(2));
+    let keys: Vec<String> = (0..3).map(|shard| key_on(3, shard, 0)).collect();
+    stage.send(client, &format!("MSET {} 1 {} 2 {} 3", keys[0], keys[1], keys[2]));
+    // Both others have granted when the log of one fails; then they are told to run.
+    stage.carry_from(0, 1);
+    stage.carry_from(0, 2);
+    stage.cores[2].fail_log("gone");
+    stage.finish();
+    for key in &keys {
+        let reply = stage.run_all(other, &format!("GET {key}"));
+        assert!(!reply.is_empty(), "{key} is kept from readers for ever");
+    }
+}
+
+#[test]
+fn a_transaction_that_was_granted_is_run_whole_though_a_log_is_blocked_meanwhile() {
+    let mut stage = Stage::new(3);
+    stage.keep_logs();
+    let client = stage.connect(0);
+    let keys: Vec<String> = (0..3).map(|shard| key_on(3, shard, 0)).collect();
+    stage.send(client, &format!("MSET {} 1 {} 2 {} 3", keys[0], keys[1], keys[2]));
+    stage.carry_from(0, 1);
+    stage.carry_from(0, 2);
+    stage.cores[2].log.blocked = Some("full".into());
+    stage.finish();
+    assert!(stage.cores.iter().all(|core| core.owner.keyspace.len(Db(0)) == 1));
+}
+
+#[test]
+fn what_an_unanswered_scan_holds_waits_for_its_own_reply() {
+    let mut stage = Stage::new(3);
+    let client = stage.connect(0);
+    let (here, next, far) = (key_on(3, 0, 0), key_on(3, 1, 0), key_on(3, 2, 0));
+    stage.send(client, &format!("GET {next}"));
+    stage.carry_from(0, 1);
+    stage.send(client, &format!("SCAN 1\r\nMSET {here} 1 {far} 2\r\nSET {} 3", key_on(3, 0, 1)));
+    // The replies of the GET and of the SCAN come one after the other, that of the MSET doesn't.
+    for _ in 0..2 {
+        stage.carry_from(1, 0);
+        stage.cores[0].resume();
+        stage.carry_from(0, 1);
+    }
+    stage.carry_from(1, 0);
+    stage.cores[0].resume();
+    assert_eq!(stage.cores[0].owner.keyspace.len(Db(0)), 0, "the SET has run before the MSET");
+    stage.finish();
+    assert!(stage.received(client).ends_with("+OK\r\n+OK\r\n"));
+}
+
+#[test]
+fn credits_bound_what_a_client_asks_of_all_cores() {
+    let mut stage = Stage::new(2);
+    let client = stage.connect(0);
+    stage.send(client, &vec!["CONFIG RESETSTAT"; 50_000].join("\r\n"));
+    let batch = stage.cores[0].take_calls(ShardId(1), CallBatch::default).expect("calls");
+    assert!(batch.len() < 10_000, "{} calls", batch.len());
+    stage.cores[1].on_calls(ShardId(0), &batch);
+    stage.finish();
+    assert_eq!(stage.received(client), "+OK\r\n".repeat(50_000));
+}
+
+#[test]
+fn an_entry_for_the_scratch_keyspace_is_fetched_once() {
+    let mut stage = Stage::new(2);
+    let client = stage.connect(0);
+    let (here, there) = (key_on(2, 0, 0), key_on(2, 1, 0));
+    let lengths = format!("STRLEN {there}\r\n").repeat(100);
+    stage.run_all(client, &format!("SET {there} value\r\nMULTI\r\n{lengths}COPY {there} {here}"));
+    stage.send(client, "EXEC");
+    stage.carry_from(0, 1);
+    stage.carry_from(1, 0);
+    let step = stage.cores[0].take_calls(ShardId(1), CallBatch::default).expect("a step");
+    let fetches = step.calls().iter().filter(|call| matches!(call.work, Work::Fetch { .. })).count();
+    assert_eq!(fetches, 1);
+}
+
+#[test]
+fn a_key_that_is_watched_again_is_remembered_once() {
+    let mut stage = Stage::new(2);
+    let client = stage.connect(0);
+    stage.run_all(client, &format!("WATCH{}", " k".repeat(10)));
+    stage.run_all(client, "WATCH k");
+    assert_eq!(stage.cores[0].session(client.connection).expect("connected").watched.len(), 1);
 }

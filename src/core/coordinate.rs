@@ -61,6 +61,8 @@ pub(super) struct Transaction {
     pub(super) answers: Vec<Vec<u8>>,
     /// Entries for the scratch keyspace.
     pub(super) fetched: Vec<Vec<u8>>,
+    /// It is not to run in part: a shard that takes no writes refuses all of it.
+    pub(super) whole: bool,
     /// Replies of commands that ran on it, in the form of `ran` without its start.
     pub(super) scratched: Vec<u8>,
     pub(super) group: Option<Group>,
@@ -99,6 +101,8 @@ impl Core {
         let slot = (!super::execute::mutes(session.reply_mode)).then(|| session.replies.reserve());
         let protocol = session.protocol;
         let direct = program.kind == Kind::Direct;
+        let joined = |command: &Planned| matches!(command, Planned::Joined { .. });
+        let whole = !direct || exec || program.commands.iter().any(joined);
         let mut transaction = Transaction {
             connection,
             slot,
@@ -111,6 +115,7 @@ impl Core {
             step: 0,
             answers: vec![Vec::new(); program.parts.len()],
             fetched: Vec::new(),
+            whole,
             scratched: Vec::new(),
             group: None,
             group_ends: SmallVec::new(),
@@ -119,9 +124,7 @@ impl Core {
             long,
             program,
         };
-        if direct
-            && (exec || transaction.program.commands.iter().any(|command| matches!(command, Planned::Joined { .. })))
-        {
+        if direct && whole {
             let writers = transaction.program.parts.iter().filter(|part| part.writes).map(|part| part.shard);
             transaction.group = self.new_group(writers);
         }
@@ -206,7 +209,7 @@ impl Core {
     fn is_allowed_here(&mut self, index: usize, participant: u16) -> bool {
         let transaction = &self.coordination.transactions[index];
         let calls = transaction.program.asked(participant as usize);
-        match self.objection(transaction.watcher, calls, 0..calls.len()) {
+        match self.objection(transaction.watcher, transaction.whole, calls, 0..calls.len()) {
             None => true,
             Some((answer, error)) => {
                 self.give_up(index, answer, &error);
@@ -221,8 +224,8 @@ impl Core {
         let calls = transaction.program.asked(ask.participant as usize);
         let group = transaction.group.clone().filter(|group| group.participants.contains(&shard));
         let holds_log = transaction.long.as_ref().is_some_and(|long| long.writes());
-        let watcher = transaction.watcher;
-        let question = Question { ask, calls: calls.len() as u32, watcher, group, holds_log };
+        let Transaction { watcher, whole, .. } = *transaction;
+        let question = Question { ask, calls: calls.len() as u32, watcher, whole, group, holds_log };
         // What was asked before has been kept there.
         let calls = (ask.attempt == 1).then_some(calls);
         self.outboxes[shard.0 as usize].batch.push_question(ticket, question, calls);
@@ -247,19 +250,26 @@ impl Core {
     fn give_up(&mut self, index: usize, why: Answer, error: &[u8]) {
         self.forget_everywhere(index);
         let transaction = self.remove_transaction(index);
-        if transaction.watcher != 0 {
-            // Some may not have been asked anything yet.
-            let shards: Vec<ShardId> = transaction.program.participants().collect();
-            shards.into_iter().for_each(|shard| self.unwatch_on(shard, transaction.connection, transaction.watcher));
-        }
+        self.unwatch_everywhere(&transaction);
         let mut reply = Vec::new();
         match why {
             Answer::Broken => Reply::new(&mut reply, transaction.protocol).null_array(),
             Answer::Refused | Answer::Reply | Answer::Granted(_) | Answer::Yielded(_) | Answer::Ran => {
-                reply.extend_from_slice(error)
+                // A pipeline is so many replies.
+                let replies =
+                    if transaction.exec || transaction.long.is_some() { 1 } else { transaction.program.commands.len() };
+                (0..replies).for_each(|_| reply.extend_from_slice(error));
             }
         }
         self.reply_to_transaction(&transaction, &reply);
+    }
+
+    /// Those that were never asked know the client's watch, but not the transaction.
+    fn unwatch_everywhere(&mut self, transaction: &Transaction) {
+        if transaction.watcher != 0 {
+            let shards = transaction.program.participants();
+            shards.for_each(|shard| self.unwatch_on(shard, transaction.connection, transaction.watcher));
+        }
     }
 
     /// Tells all participants that may know of it to forget it, and that its client watches no more.

@@ -350,7 +350,8 @@ impl Core {
         let ShardCall { connection, number, row, args } = call;
         let (shard, local) = gather::split_cursor(args.at(1), self.shards);
         let session = &mut self.sessions[connection.index as usize];
-        if session.flying > 0 && session.flying_to != shard {
+        // Though they be on the same shard: the last of their replies would end the wait for this one.
+        if session.flying > 0 {
             return wait_for_replies(session);
         }
         if !self.has_credit(shard) {
@@ -375,6 +376,10 @@ impl Core {
         row: &'static Row<ServerHandler>,
         args: Args<'_>,
     ) -> Flow {
+        let everywhere = matches!(row.handler, ServerHandler::Everywhere { .. });
+        if everywhere && !(0..self.shards).all(|shard| self.has_credit(ShardId(shard))) {
+            return Flow::Hold;
+        }
         let run = match row.handler {
             ServerHandler::Here(run) => run,
             ServerHandler::Everywhere { check, .. } => check,

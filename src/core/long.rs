@@ -139,12 +139,12 @@ impl Core {
     }
 
     /// EXEC of many commands, none of which needs values of several shards.
-    pub(super) fn begin_long_multi(&mut self, connection: ConnectionId, queued: CallBatch, watched: &[(Db, Vec<u8>)]) {
+    pub(super) fn begin_long_multi(&mut self, connection: ConnectionId, queued: CallBatch, watches: bool) {
         let session = &self.sessions[connection.index as usize];
         let (db, protocol, id) = (session.db, session.protocol, session.id);
         let program = self.claim_everything(true, protocol);
         let long = Long::new(Source::Queue { queued, db }, 0, true);
-        self.begin_any(connection, program, true, if watched.is_empty() { 0 } else { id }, Some(long));
+        self.begin_any(connection, program, true, if watches { id } else { 0 }, Some(long));
     }
 
     /// A program of which nothing is known but that it may touch any key.

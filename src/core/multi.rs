@@ -17,6 +17,7 @@ use shards::reply::{Protocol, Reply};
 use shards::row::{Gather, Route, Traits};
 use shards::units::{Db, Offset, ShardId};
 use shards::watches::Watcher;
+use std::collections::BTreeSet;
 
 /// What a connection has queued since MULTI.
 #[derive(Default)]
@@ -109,7 +110,7 @@ impl Core {
         let multi = session.multi.take().expect("just looked at");
         let (watched, id) = (std::mem::take(&mut session.watched), session.id);
         if multi.queued.arguments() > long::ARGS_MAX && self.kind_of(&multi.queued) == Kind::Direct {
-            self.begin_long_multi(connection, multi.queued, &watched);
+            self.begin_long_multi(connection, multi.queued, !watched.is_empty());
             return Ok(Flow::Done);
         }
         let program = self.plan_multi(connection, &multi.queued, &watched);
@@ -117,7 +118,12 @@ impl Core {
         Ok(Flow::Done)
     }
 
-    fn plan_multi(&mut self, connection: ConnectionId, queued: &CallBatch, watched: &[(Db, Vec<u8>)]) -> Program {
+    fn plan_multi(
+        &mut self,
+        connection: ConnectionId,
+        queued: &CallBatch,
+        watched: &BTreeSet<(Db, Vec<u8>)>,
+    ) -> Program {
         let session = self.session(connection).expect("the caller's session outlives its call");
         let (mut db, protocol) = (session.db, session.protocol);
         let mut program = Program::new(self.kind_of(queued), self.slots, self.shard, protocol);

@@ -146,7 +146,7 @@ impl Core {
             Verdict::Granted { attempt } => {
                 let kept = &self.participation.kept[&age];
                 let ticket = kept.ticket;
-                match self.objection(kept.question.watcher, &kept.calls, 0..kept.calls.len()) {
+                match self.objection(kept.question.watcher, kept.question.whole, &kept.calls, 0..kept.calls.len()) {
                     None => self.answer_transaction(from, ticket, Answer::Granted(attempt), &[]),
                     Some((answer, error)) => {
                         self.answer_transaction(from, ticket, answer, &error);
@@ -174,7 +174,7 @@ impl Core {
         calls: &CallBatch,
         range: Range<usize>,
     ) {
-        match self.objection(question.watcher, calls, range.clone()) {
+        match self.objection(question.watcher, question.whole, calls, range.clone()) {
             None => self.run_and_answer(from, ticket, calls, range, question.group.as_ref()),
             Some((answer, error)) => self.answer_transaction(from, ticket, answer, &error),
         }
@@ -182,11 +182,17 @@ impl Core {
     }
 
     /// Why a transaction that holds its intents may not run, if so.
-    pub(super) fn objection(&self, watcher: u64, calls: &CallBatch, range: Range<usize>) -> Option<(Answer, Vec<u8>)> {
+    pub(super) fn objection(
+        &self,
+        watcher: u64,
+        whole: bool,
+        calls: &CallBatch,
+        range: Range<usize>,
+    ) -> Option<(Answer, Vec<u8>)> {
         if watcher != 0 && self.owner.keyspace.is_broken(Watcher(watcher), self.now) {
             return Some((Answer::Broken, Vec::new()));
         }
-        let error = self.log.refusal(self.shard)?;
+        let error = self.log.refusal(self.shard).filter(|_| whole)?;
         let writes = calls.calls()[range].iter().any(|call| self.writes(call.work));
         writes.then(|| {
             let mut out = Vec::new();
@@ -263,6 +269,7 @@ impl Core {
             // Recovery can't leave out the emptying of a database, only cut the log before it: nothing else may be in its record.
             self.seal_batch();
         }
+        self.log.promised = group.is_some();
         // A long transaction's edits are all there is in the batch, and all belong to its group.
         let holding = self.participation.holding_log.contains(&age);
         let edits_before = if holding { 0 } else { self.owner.keyspace.edits().len() };
@@ -285,6 +292,7 @@ impl Core {
             }
             at = together;
         }
+        self.log.promised = false;
         if let Some(group) = group {
             if self.owner.keyspace.edits().len() == edits_before {
                 // The group must be found in this shard's log all the same, at an offset of its own.

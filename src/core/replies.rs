@@ -7,6 +7,7 @@ use crate::commands::{ServerCall, ServerHandler};
 use crate::router::batch::{ConnectionId, ran};
 use crate::router::gather::{self, Ending};
 use crate::router::program::Planned;
+use crate::session::Closing;
 use shards::call::Args;
 use shards::reply::{Protocol, Reply};
 use shards::units::{Offset, ShardId};
@@ -97,10 +98,13 @@ impl Core {
     pub(super) fn unhold(&mut self, connection: ConnectionId) {
         if let Some(session) = self.session_mut(connection) {
             session.held = false;
-            if session.input.is_empty() {
-                self.close_if_ended(connection);
-            } else {
+            // Not closed here: it may be in the midst of a run through its input, of which there is more.
+            if session.input_ended || !session.input.is_empty() {
                 self.mark_resumable(connection);
+            }
+            if self.session(connection).is_some_and(|session| session.closing != Closing::Open) {
+                // The runtime waits for this to close it, and no reply may have told it to look.
+                self.mark_dirty(connection);
             }
         }
     }

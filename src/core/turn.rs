@@ -30,6 +30,8 @@ pub struct LogState {
     pub failed: Option<String>,
     /// Why it takes none for now (disk full); passes by itself.
     pub blocked: Option<String>,
+    /// A transaction that was granted is being run: what is blocked now was not when the others were told to run it.
+    pub(super) promised: bool,
     unsettled: Unsettled,
     /// Transactions over several shards with edits among those not taken yet.
     pub(super) groups: GroupTable,
@@ -58,6 +60,7 @@ impl Default for LogState {
             durable_ms: 0,
             failed: None,
             blocked: None,
+            promised: false,
             unsettled: Unsettled::default(),
             groups: GroupTable::default(),
         }
@@ -70,7 +73,7 @@ pub const BACKLOG_BYTES_MAX: u64 = 64 << 20;
 impl LogState {
     /// Why a write can't be taken, if so. Asked before executing: an edit that can't be logged never happens.
     pub fn refusal(&self, shard: ShardId) -> Option<CommandError> {
-        if !self.persistent {
+        if !self.persistent || (self.promised && self.failed.is_none()) {
             return None;
         }
         let why = match (&self.failed, &self.blocked) {
@@ -115,7 +118,7 @@ impl LogState {
 
     /// What the reply of a command that made no edit depends on.
     pub(super) fn seen_by(&self, owner: &Owner, row: &'static Row<Handler>, args: Args<'_>, db: Db) -> Offset {
-        if self.policy != FsyncPolicy::Always || self.unsettled.is_empty() {
+        if self.policy != FsyncPolicy::Always || self.unsettled.is_empty() || self.failed.is_some() {
             return Offset(0);
         }
         if reaches_beyond_its_keys(row) {
@@ -134,7 +137,8 @@ impl LogState {
 
     /// What a reply that shows much of the keyspace depends on.
     pub(super) fn unsettled_end(&self, owner: &Owner) -> Offset {
-        if self.policy != FsyncPolicy::Always || self.unsettled.is_empty() {
+        // What a failed log has not written never will be: to wait for it would be for ever.
+        if self.policy != FsyncPolicy::Always || self.unsettled.is_empty() || self.failed.is_some() {
             return Offset(0);
         }
         self.end(owner)
@@ -249,6 +253,10 @@ impl Core {
         let released = self.log.released;
         let Some(session) = self.session_mut(connection) else { return };
         if session.replies.release(released) {
+            if self.log.failed.is_some() {
+                // It was behind another shard's reply when the log failed.
+                return self.close(connection, Closing::Now);
+            }
             self.mark_gated(connection);
         }
         self.mark_dirty(connection);

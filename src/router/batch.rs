@@ -91,6 +91,8 @@ pub struct Question {
     pub calls: u32,
     /// The number of the client whose watched keys must be unbroken; 0 for none.
     pub watcher: u64,
+    /// Not to run in part: refused as a whole where no writes are taken.
+    pub whole: bool,
     pub group: Option<Group>,
     /// It will run in many steps whose edits are to become one record of the log.
     pub holds_log: bool,

@@ -12,6 +12,7 @@ use shards::row::{Gather, Handler, Keys, Route, Row, Traits};
 use shards::slot::{SlotMap, slot_of};
 use shards::transaction::Access;
 use shards::units::{Db, ShardId};
+use std::collections::BTreeSet;
 
 /// A shard's command to be planned.
 #[derive(Clone, Copy)]
@@ -62,8 +63,8 @@ pub enum Step {
 #[derive(Debug, Default)]
 pub struct Scratch {
     pub commands: Vec<ScratchCommand>,
-    /// The keys, with the participant that has each.
-    pub keys: Vec<(u16, Vec<u8>)>,
+    /// The keys, with the participant that has each; once, however many commands name it.
+    pub keys: BTreeSet<(u16, Vec<u8>)>,
     pub all_databases: bool,
     /// The database of the keys, where that is all.
     pub db: Db,

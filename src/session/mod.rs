@@ -9,6 +9,7 @@ use crate::router::batch::ConnectionId;
 use replies::ReplyQueue;
 use shards::reply::Protocol;
 use shards::units::{Db, ShardId};
+use std::collections::BTreeSet;
 
 /// Which replies the client wants (`CLIENT REPLY`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -71,7 +72,7 @@ pub struct Session {
     /// Commands queued since MULTI.
     pub multi: Option<Box<Multi>>,
     /// What was watched since the last EXEC: database and key.
-    pub watched: Vec<(Db, Vec<u8>)>,
+    pub watched: BTreeSet<(Db, Vec<u8>)>,
     /// The client has closed its side: once what it sent is run, the connection closes after the replies.
     pub input_ended: bool,
     /// Since when the replies have been over the soft output limit.
@@ -129,7 +130,7 @@ impl Session {
             flying: 0,
             flying_to: ShardId(0),
             multi: None,
-            watched: Vec::new(),
+            watched: BTreeSet::new(),
             input_ended: false,
             over_soft_limit_since_ms: None,
             turn_start_bytes: 0,

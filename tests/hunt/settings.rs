@@ -19,7 +19,7 @@ pub struct Settings {
     /// For the server.
     pub server_args: Vec<String>,
     /// Empty for all.
-    kinds: Vec<String>,
+    pub kinds: Vec<String>,
 }
 
 impl Settings {
