@@ -97,6 +97,8 @@ pub fn draw<P: AsRef<[u8]>>(parts: &[P], draw: u64, protocol: Protocol, out: &mu
             let header = reply_len(part);
             (integer_reply(&part[..header]).max(0) as u64, &part[header..])
         })
+        // A shard may have drawn nothing, its keys having expired all: another's key will do.
+        .filter(|(_, reply)| !matches!(*reply, b"$-1\r\n" | b"_\r\n"))
         .collect();
     let total: u64 = sized.iter().map(|(keys, _)| keys).sum();
     let mut at = if total == 0 { 0 } else { draw % total };
@@ -217,5 +219,9 @@ mod tests {
         out.clear();
         draw(&parts[..1], 7, Protocol::Resp2, &mut out);
         assert_eq!(out, b"$-1\r\n");
+        out.clear();
+        let expired = b":9\r\n$-1\r\n".to_vec();
+        draw(&[expired, parts[1].clone()], 3, Protocol::Resp2, &mut out);
+        assert_eq!(out, b"$1\r\nk\r\n", "not the nil of a shard whose keys have all expired");
     }
 }
