@@ -154,7 +154,7 @@ impl Core {
     /// A part of the group was executed here; its edits end at `until`.
     pub(super) fn note_group(&mut self, front: ShardId, group: &Group, until: Offset) {
         let id = GroupId { front, number: group.number };
-        self.log.groups.push(id, &group.participants);
+        self.log.groups.push(id, &group.participants, 0..0);
         let participants = group.participants.clone();
         self.groups.pending.push_back(Pending { id, participants, ends: None, record: None });
         let failed = group.participants.iter().copied().find(|shard| self.groups.peers[shard.0 as usize].failed);

@@ -17,7 +17,7 @@ use crate::router::batch::{CallBatch, ConnectionId, ReplyBatch};
 use crate::session::{Closing, Peer};
 use glommio::io::BufferedFile;
 use io_uring::{opcode, types};
-use shards::units::ShardId;
+use shards::units::{Offset, ShardId};
 use shards::wal::FsyncPolicy;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
@@ -67,6 +67,9 @@ pub struct CoreLoop {
     spare_edits: Vec<u8>,
     /// Since when (ticks) edits wait to be handed to the log.
     edits_since: Option<u64>,
+    /// A time (steady milliseconds), and where the edits of all turns that began before it end: once the log is on disk up to
+    /// there, other cores are told.
+    durable_next: Option<(u64, Offset)>,
 }
 
 /// Where a core is on its way down.
@@ -142,6 +145,7 @@ impl CoreLoop {
             spare_calls: Vec::new(),
             spare_edits: Vec::new(),
             edits_since: None,
+            durable_next: None,
         }
     }
 
@@ -496,10 +500,30 @@ impl CoreLoop {
             log.retry();
             self.core.log.blocked = log.obstacle();
         }
+        self.publish_durable();
         self.next_tick_ms = self.core.now.steady_ms + self.core.tick();
         if self.core.shutdown_requested && !self.shutdown.requested.swap(true, Ordering::SeqCst) {
             self.lanes.doorbells().iter().for_each(|bell| bell.ring());
         }
+    }
+
+    /// Tells the other cores up to which time this one's edits are on disk, and the core how far all are.
+    fn publish_durable(&mut self) {
+        let end = Offset(self.core.log.taken.0 + self.core.owner.keyspace.edits().len() as u64);
+        let durable = self.log.as_ref().map(|log| log.commit.durable_offset());
+        let reached = |end: Offset| durable.is_none_or(|durable| durable >= end);
+        // Edits of this turn are in there as well, and are not promised.
+        let sample = (self.core.now.steady_ms, end);
+        if reached(end) {
+            self.durable_next = Some(sample);
+        }
+        let (time_ms, until) = *self.durable_next.get_or_insert(sample);
+        if reached(until) {
+            self.lanes.doorbell().durable_ms.store(time_ms, Ordering::Release);
+            self.durable_next = (!reached(end)).then_some(sample);
+        }
+        let all = self.lanes.doorbells().iter().map(|bell| bell.durable_ms.load(Ordering::Acquire)).min();
+        self.core.note_durable(all.expect("there is at least one core"));
     }
 
     /// Between turns: submits, and waits if there was nothing to do.
