@@ -259,7 +259,8 @@ impl Places {
         let kept = |held: &'_ HeldGroups| {
             let shard = held.shard;
             let kept = held.kept.iter();
-            let kept = kept.flat_map(move |kept| kept.groups().iter().map(move |group| (group.id, shard, kept.sequence)));
+            let kept =
+                kept.flat_map(move |kept| kept.groups().iter().map(move |group| (group.id, shard, kept.sequence)));
             kept.chain(held.found.iter().map(move |(group, sequence)| (*group, shard, *sequence))).collect::<Vec<_>>()
         };
         Places::new(held.iter().flat_map(kept))
@@ -325,11 +326,7 @@ impl Agreement {
 
     fn verdict(&self, held: &HeldGroups) -> Verdict {
         let end = self.ends[held.shard.0 as usize];
-        let cut = || GroupCut {
-            before: end,
-            records: held.next_sequence.0 - end.0,
-            groups: held.count_from(end),
-        };
+        let cut = || GroupCut { before: end, records: held.next_sequence.0 - end.0, groups: held.count_from(end) };
         let left = held.kept.iter().take_while(|kept| kept.sequence < end);
         let left = left.flat_map(|kept| kept.groups().iter().map(|group| group.id).collect::<Vec<_>>());
         let skipped: BTreeSet<GroupId> = left.filter(|group| self.incomplete.contains(group)).collect();

@@ -121,7 +121,8 @@ pub struct Groups<'a> {
 
 impl<'a> Groups<'a> {
     /// When the record was written, every group of this shard's records up to this one was out of danger: on disk on
-    /// all participants, and none of them could be cut before it any more. Always before the record itself.
+    /// all participants, and none of them could be cut before it any more; or skipped by a start, and undone by edits up to
+    /// this record. Always before the record itself.
     pub fn settled(&self) -> Sequence {
         self.settled
     }

@@ -27,7 +27,7 @@
 //! |---------------------------------------------------|----------------------------------------------------------|
 //! | nothing but zeros, or no bytes                    | end of the segment; the next one's start is the check    |
 //! | verified, version unknown                         | refuse, repair or not                                    |
-//! | verified, its turn, edits readable, groups fit    | applied                                                  |
+//! | verified, its turn, edits readable, groups fit    | applied, but for groups that the caller skips            |
 //! | verified, its turn                                | gap at `next`, certain: it was written like that         |
 //! | anything else                                     | gap at `next`                                            |
 //!

@@ -368,10 +368,8 @@ fn a_group_that_others_settled_long_ago_is_looked_up_and_not_skipped() {
 #[test]
 fn a_group_that_one_shard_skipped_and_settled_is_still_skipped_by_the_other() {
     let all: Vec<ShardId> = (0..3).map(ShardId).collect();
-    let world = World {
-        participants: vec![all],
-        logs: vec![vec![vec![Held(0)], vec![]], vec![vec![], vec![Held(0)]], vec![]],
-    };
+    let world =
+        World { participants: vec![all], logs: vec![vec![vec![Held(0)], vec![]], vec![vec![], vec![Held(0)]], vec![]] };
     // Shard 0 has undone it; shard 1 was killed before it could.
     let (found, again) = world.cut(&[vec![0, 1], vec![0, 0], vec![]]);
     let skipped = vec![BTreeSet::from([0]), BTreeSet::from([0]), BTreeSet::new()];

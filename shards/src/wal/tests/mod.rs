@@ -1,5 +1,6 @@
 //! A log in memory for the tests of this folder: written as the runtime would, then damaged at will.
 
+mod closing;
 mod commit;
 mod cut;
 mod damage;
@@ -224,7 +225,11 @@ fn some_groups(sequence: Sequence, edits_bytes: usize) -> GroupTable {
     let mut table = GroupTable::default();
     table.push(GroupId { front: SHARD, number: sequence.0 << 32 }, &[ShardId(1), SHARD], 0..edits_bytes);
     table.close(GroupId { front: SHARD, number: 1 });
-    table.push(GroupId { front: ShardId(0), number: sequence.0 }, &[ShardId(0), SHARD, ShardId(4)], edits_bytes..edits_bytes);
+    table.push(
+        GroupId { front: ShardId(0), number: sequence.0 },
+        &[ShardId(0), SHARD, ShardId(4)],
+        edits_bytes..edits_bytes,
+    );
     table
 }
 
