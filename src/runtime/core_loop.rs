@@ -5,6 +5,7 @@
 //! does it sleep in the executor instead, woken through an eventfd registered with the ring.
 
 use super::disk::{Batch, LogWriter};
+use super::durable_time::DurableTime;
 use super::lanes::{Lanes, Message};
 use super::ring::{Completion, Ring};
 use super::sockets::{self, Sockets};
@@ -67,9 +68,7 @@ pub struct CoreLoop {
     spare_edits: Vec<u8>,
     /// Since when (ticks) edits wait to be handed to the log.
     edits_since: Option<u64>,
-    /// A time (steady milliseconds), and where the edits of all turns that began before it end: once the log is on disk up to
-    /// there, other cores are told.
-    durable_next: Option<(u64, Offset)>,
+    durable_time: DurableTime,
 }
 
 /// Where a core is on its way down.
@@ -145,7 +144,7 @@ impl CoreLoop {
             spare_calls: Vec::new(),
             spare_edits: Vec::new(),
             edits_since: None,
-            durable_next: None,
+            durable_time: DurableTime::default(),
         }
     }
 
@@ -511,16 +510,8 @@ impl CoreLoop {
     fn publish_durable(&mut self) {
         let end = Offset(self.core.log.taken.0 + self.core.owner.keyspace.edits().len() as u64);
         let durable = self.log.as_ref().map(|log| log.commit.durable_offset());
-        let reached = |end: Offset| durable.is_none_or(|durable| durable >= end);
-        // Edits of this turn are in there as well, and are not promised.
-        let sample = (self.core.now.steady_ms, end);
-        if reached(end) {
-            self.durable_next = Some(sample);
-        }
-        let (time_ms, until) = *self.durable_next.get_or_insert(sample);
-        if reached(until) {
+        if let Some(time_ms) = self.durable_time.at(self.core.now.steady_ms, end, durable) {
             self.lanes.doorbell().durable_ms.store(time_ms, Ordering::Release);
-            self.durable_next = (!reached(end)).then_some(sample);
         }
         let all = self.lanes.doorbells().iter().map(|bell| bell.durable_ms.load(Ordering::Acquire)).min();
         self.core.note_durable(all.expect("there is at least one core"));
