@@ -41,6 +41,10 @@ pub(super) struct Groups {
     last_record: Sequence,
 }
 
+/// More than a turn can last, whose time is that of its start: a group is closed at some time in a turn, and was executed on
+/// other shards in turns of theirs.
+const SETTLED_MARGIN_MS: u64 = 1_000;
+
 struct Open {
     id: GroupId,
     age: Age,
@@ -55,7 +59,7 @@ struct Open {
 struct Recorded {
     sequence: Sequence,
     open: u32,
-    /// When the last of its groups was closed, steady milliseconds.
+    /// Surely after its last group was closed, steady milliseconds.
     closed_ms: u64,
 }
 
@@ -177,8 +181,7 @@ impl Core {
     pub(super) fn note_group(&mut self, age: Age, group: &Group, edits: Range<usize>) {
         let id = GroupId { front: age.front, number: group.number };
         let end = self.log.end(&self.owner);
-        let _ = edits;
-        self.log.groups.push(id, &group.participants);
+        self.log.groups.push(id, &group.participants, edits);
         let participants = group.participants.clone();
         for shard in participants.iter().filter(|shard| **shard != self.shard) {
             let wants = &mut self.groups.peers[shard.0 as usize].wants;
@@ -244,12 +247,13 @@ impl Core {
     }
 
     fn close_group(&mut self, group: &Open) {
+        self.log.groups.close(group.id);
         let sequence = group.record.expect("what is written has a record");
         let records = &mut self.groups.records;
         let record = records.binary_search_by_key(&sequence, |record| record.sequence);
         let record = &mut records[record.expect("a record stays until its groups are settled")];
         record.open -= 1;
-        record.closed_ms = self.now.steady_ms;
+        record.closed_ms = self.now.steady_ms + SETTLED_MARGIN_MS;
         self.unkeep(group.age);
     }
 

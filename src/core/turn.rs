@@ -22,10 +22,10 @@ pub struct LogState {
     pub released: Offset,
     /// Up to here edits have been handed to the log; `keyspace.edits()` starts here.
     pub taken: Offset,
+    /// On every shard each edit of a turn that began before is on disk, in steady milliseconds.
+    pub durable_ms: u64,
     /// Bytes handed to the log that the policy's promise doesn't cover yet.
     pub backlog_bytes: u64,
-    /// Steady milliseconds: what was executed on any shard before is on its disk.
-    pub durable_ms: u64,
     /// Why this shard takes no more writes until a restart.
     pub failed: Option<String>,
     /// Why it takes none for now (disk full); passes by itself.
@@ -212,6 +212,11 @@ impl Core {
                 outbox.ready.append(&batch);
             }
         }
+    }
+
+    /// On every shard each edit of a turn that began before `durable_ms` (steady) is on disk.
+    pub fn note_durable(&mut self, durable_ms: u64) {
+        self.log.durable_ms = self.log.durable_ms.max(durable_ms);
     }
 
     /// The log has failed for good. What waits for it will never be durable: peers' callers get an error, and own clients,

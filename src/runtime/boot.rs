@@ -14,7 +14,7 @@ use crate::core::{Core, CoreOptions};
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use shards::keyspace::Keyspace;
 use shards::units::{Now, ShardId};
-use shards::wal::{GroupCut, HeldGroups};
+use shards::wal::{HeldGroups, Verdict};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::hash::{BuildHasher, Hasher};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -185,7 +185,7 @@ struct Seed {
     doorbells: Arc<Vec<Doorbell>>,
     progress: Arc<Progress>,
     surveyed: Sender<Result<HeldGroups, String>>,
-    cut: Receiver<Option<GroupCut>>,
+    verdict: Receiver<Verdict>,
     recovered: Sender<Result<Option<ShardRecovered>, String>>,
     go: Receiver<clock::Clock>,
     ready: Sender<()>,
@@ -201,13 +201,13 @@ impl Fleet {
         let (run_id, seed) = (random_hex(), random_u64());
         let places = self.places();
         let mut starts = Vec::new();
-        let mut cuts = Vec::new();
+        let mut verdicts = Vec::new();
         let mut threads = Vec::new();
         for (shard, lanes) in lanes::lanes(self.shards as usize, &self.doorbells).into_iter().enumerate() {
             let (go_in, go_out) = mpsc::channel();
             starts.push(go_in);
-            let (cut_in, cut_out) = mpsc::channel();
-            cuts.push(cut_in);
+            let (verdict_in, verdict_out) = mpsc::channel();
+            verdicts.push(verdict_in);
             let log = places.get(shard).cloned();
             let shard = ShardId(shard as u16);
             let seed = Seed {
@@ -230,7 +230,7 @@ impl Fleet {
                 doorbells: self.doorbells.clone(),
                 progress: progress.clone(),
                 surveyed: surveyed_in.clone(),
-                cut: cut_out,
+                verdict: verdict_out,
                 recovered: recovered_in.clone(),
                 go: go_out,
                 ready: ready_in.clone(),
@@ -242,9 +242,9 @@ impl Fleet {
         if !places.is_empty() {
             let mut held = self.wait_for_all(&surveyed_out, &progress)?;
             held.sort_by_key(HeldGroups::shard);
-            for (core, cut) in cuts.iter().zip(recovery::consistent_cut(&places, held)?) {
+            for (core, verdict) in verdicts.iter().zip(recovery::consistent_cut(&places, held)?) {
                 // A core that is gone has already said why, as below.
-                let _ = core.send(cut);
+                let _ = core.send(verdict);
             }
         }
         let recovered = self.wait_for_all(&recovered_out, &progress)?;
@@ -367,7 +367,7 @@ async fn run_core(seed: Seed) -> std::io::Result<()> {
         Some(place) => {
             let keyspace: &mut Keyspace = &mut core.owner.keyspace;
             keyspace.set_logging(false);
-            let Some(start) = read_log(place, keyspace, &progress, seed.surveyed, seed.cut) else { return Ok(()) };
+            let Some(start) = read_log(place, keyspace, &progress, seed.surveyed, seed.verdict) else { return Ok(()) };
             keyspace.set_logging(true);
             start.map(Some)
         }
@@ -378,6 +378,7 @@ async fn run_core(seed: Seed) -> std::io::Result<()> {
     // Without a clock the start was refused, and the main thread has said why.
     let Ok(clock) = go.recv() else { return Ok(()) };
     let start = outcome.expect("refused otherwise");
+    let compensation = start.as_ref().map_or(Vec::new(), |recovered| recovered.compensation.clone());
     let ring = Ring::new()?;
     ring.bind_workers(cpu)?;
     let wake = super::eventfd()?;
@@ -395,6 +396,8 @@ async fn run_core(seed: Seed) -> std::io::Result<()> {
         log
     });
     core.owner.keyspace.set_logging(log.is_some());
+    // Into the first record, before anything else is logged: that record also says that the skipped groups are settled.
+    recovery::adopt_all(&mut core.owner.keyspace, &compensation);
     let parts = Parts { core, ring, lanes, log, clock, listeners, shutdown, background, wake, crowded };
     drop(ready);
     CoreLoop::new(parts).run().await
@@ -406,7 +409,7 @@ fn read_log(
     keyspace: &mut Keyspace,
     progress: &Progress,
     surveyed: Sender<Result<HeldGroups, String>>,
-    cut: Receiver<Option<GroupCut>>,
+    verdict: Receiver<Verdict>,
 ) -> Option<Result<ShardRecovered, String>> {
     let (survey, held) = match recovery::survey(place.clone(), Some(keyspace), progress) {
         Ok((survey, held)) => (survey, Ok(held)),
@@ -417,8 +420,8 @@ fn read_log(
     };
     let _ = surveyed.send(held);
     drop(surveyed);
-    let cut = cut.recv().ok()?;
-    Some(recovery::resume(survey, cut, keyspace, progress))
+    let verdict = verdict.recv().ok()?;
+    Some(recovery::resume(survey, verdict, keyspace, progress))
 }
 
 /// Randomness from the operating system, by way of the hasher's keys.

@@ -5,6 +5,7 @@
 //! does it sleep in the executor instead, woken through an eventfd registered with the ring.
 
 use super::disk::{Batch, LogWriter};
+use super::durable_time::DurableTime;
 use super::lanes::{Lanes, Message};
 use super::ring::{Completion, Ring};
 use super::sockets::{self, Sockets};
@@ -17,7 +18,7 @@ use crate::router::batch::{CallBatch, ConnectionId, ReplyBatch};
 use crate::session::{Closing, Peer};
 use glommio::io::BufferedFile;
 use io_uring::{opcode, types};
-use shards::units::ShardId;
+use shards::units::{Offset, ShardId};
 use shards::wal::FsyncPolicy;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
@@ -67,6 +68,7 @@ pub struct CoreLoop {
     spare_edits: Vec<u8>,
     /// Since when (ticks) edits wait to be handed to the log.
     edits_since: Option<u64>,
+    durable_time: DurableTime,
 }
 
 /// Where a core is on its way down.
@@ -142,6 +144,7 @@ impl CoreLoop {
             spare_calls: Vec::new(),
             spare_edits: Vec::new(),
             edits_since: None,
+            durable_time: DurableTime::default(),
         }
     }
 
@@ -507,10 +510,22 @@ impl CoreLoop {
             log.retry();
             self.core.log.blocked = log.obstacle();
         }
+        self.publish_durable();
         self.next_tick_ms = self.core.now.steady_ms + self.core.tick();
         if self.core.shutdown_requested && !self.shutdown.requested.swap(true, Ordering::SeqCst) {
             self.lanes.doorbells().iter().for_each(|bell| bell.ring());
         }
+    }
+
+    /// Tells the other cores up to which time this one's edits are on disk, and the core how far all are.
+    fn publish_durable(&mut self) {
+        let end = Offset(self.core.log.taken.0 + self.core.owner.keyspace.edits().len() as u64);
+        let durable = self.log.as_ref().map(|log| log.commit.durable_offset());
+        if let Some(time_ms) = self.durable_time.at(self.core.now.steady_ms, end, durable) {
+            self.lanes.doorbell().durable_ms.store(time_ms, Ordering::Release);
+        }
+        let all = self.lanes.doorbells().iter().map(|bell| bell.durable_ms.load(Ordering::Acquire)).min();
+        self.core.note_durable(all.expect("there is at least one core"));
     }
 
     /// Between turns: submits, and waits if there was nothing to do.

@@ -27,14 +27,14 @@ pub struct LogStart {
     pub offset: Offset,
     pub predecessor: Option<Predecessor>,
     /// No record after this one holds a group; `NONE` if none does. All groups were found complete, and are on disk on all
-    /// shards before any of them goes on.
+    /// shards before any of them goes on; or were skipped, and the first record that is written now undoes them.
     pub last_group: Sequence,
 }
 
 /// What goes into one record.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// May be empty if there are groups.
+    /// May be empty if there are groups or closings.
     pub edits: Vec<u8>,
     pub groups: GroupTable,
     pub start: Offset,
@@ -285,7 +285,7 @@ impl LogWriter {
         encode_into(buffer.bytes_mut(len), &header, groups.as_ref(), &pending.edits, layout);
         if let Some(groups) = groups {
             self.settled_said = self.settled_said.max(groups.settled());
-            if !groups.is_empty() {
+            if groups.iter().next().is_some() {
                 self.last_group = sequence;
             }
         }
@@ -624,7 +624,7 @@ mod tests {
             let (mut log, mut ring) = writer(&path, wake.as_raw_fd()).await;
             let group = GroupId { front: ShardId(1), number: 5 };
             let mut alone = Batch::default();
-            alone.groups.push(group, &[ShardId(0), ShardId(1)]);
+            alone.groups.push(group, &[ShardId(0), ShardId(1)], 0..0);
 
             let later = |settled, start| Batch { settled: Sequence(settled), ..batch(b"one", start) };
             for (at, batch) in [alone, later(0, 0), later(1, 3), later(1, 6)].into_iter().enumerate() {

@@ -35,6 +35,8 @@ pub struct Doorbell {
     eventfd: OwnedFd,
     /// Connections placed on the core.
     pub connections: AtomicUsize,
+    /// How far the core's log is on disk, in steady milliseconds: every edit of a turn that began before. Never goes back.
+    pub durable_ms: AtomicU64,
 }
 
 impl Doorbell {
@@ -44,6 +46,7 @@ impl Doorbell {
             parked: AtomicBool::new(false),
             eventfd: super::eventfd()?,
             connections: AtomicUsize::new(0),
+            durable_ms: AtomicU64::new(0),
         })
     }
     pub fn fd(&self) -> i32 {

@@ -8,6 +8,7 @@ pub mod config_file;
 mod core_loop;
 mod data_directory;
 mod disk;
+mod durable_time;
 mod lanes;
 mod listen;
 pub mod operational_log;

@@ -1,19 +1,22 @@
 //! Reads the shards' logs at the start, and writes the data anew when the number of shards has changed.
 //!
 //! Each log is read twice, if it holds transactions over several shards: `survey` applies what comes before the first of
-//! them, which nothing can cut off, and only looks at the rest; when all shards' logs were looked at, `consistent_cut`
-//! says where they end together; `resume` applies up to there.
+//! them, which nothing can take back, and only looks at the rest; when all shards' logs were looked at, `consistent_cut`
+//! says where they end and what is skipped, so that each transaction counts on all of its shards or on none; `resume`
+//! applies the rest accordingly, and says what the log has to be continued with to make up for what was skipped.
 
 use super::data_directory::{DataDirectory, Manifest};
 use super::disk::LogStart;
 use super::prepare::{segment_file_name, sync_directory};
-use shards::keyspace::{EditError, Keyspace, ShardCursor};
+use shards::keyspace::{Edit, EditError, Keyspace, ShardCursor, StringRef};
 use shards::slot::{SlotMap, slot_of};
 use shards::units::{Db, Now, Offset, ShardId};
 use shards::wal::{
-    BLOCK_BYTES, ConsistentCut, GroupCut, HeldGroups, Layout, OnDamage, Predecessor, Question, Record, RecordHeader,
-    Recovered, Recovery, RecoveryError, SegmentHeader, SegmentId, Sequence, Step, encode_into, record_bytes,
+    BLOCK_BYTES, ConsistentCut, GroupCut, GroupId, HeldGroups, Layout, OnDamage, Predecessor, Question, Record,
+    RecordHeader, Recovered, Recovery, RecoveryError, SegmentHeader, SegmentId, Sequence, Step, Verdict, encode_into,
+    record_bytes,
 };
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -33,8 +36,11 @@ pub struct ShardRecovered {
     pub start: LogStart,
     pub edits: u64,
     pub bytes: u64,
-    /// What was cut off, for the operator.
+    /// What was cut off or skipped, for the operator.
     pub cuts: Vec<String>,
+    /// Edits that the log's next record must begin with: they say what the keys of skipped edits are, so that a later
+    /// start comes to the same whether it skips those again or, as the groups are settled then, applies them.
+    pub compensation: Vec<u8>,
     pub last_wall_ms: u64,
     pub last_steady_ms: u64,
 }
@@ -82,7 +88,7 @@ pub fn survey(
         let mut first = rest.as_ref().map(|rest| rest.first);
         let mut apply = |record: &Record<'_>| {
             held.take(record);
-            if record.groups().is_some_and(|groups| !groups.is_empty()) {
+            if record.groups().is_some_and(|groups| groups.iter().next().is_some()) {
                 first.get_or_insert(record.header().sequence);
             }
             match &mut keyspace {
@@ -103,12 +109,12 @@ pub fn survey(
     Ok((Survey { place, recovered, last_group, blank, rest }, held))
 }
 
-/// Where the logs of all shards, of which `held` was read, are to be cut. Reads some of them again if it must.
-pub fn consistent_cut(places: &[LogPlace], held: Vec<HeldGroups>) -> Result<Vec<Option<GroupCut>>, String> {
+/// What the logs of all shards, of which `held` was read, have to give up. Reads some of them again if it must.
+pub fn consistent_cut(places: &[LogPlace], held: Vec<HeldGroups>) -> Result<Vec<Verdict>, String> {
     let mut search = ConsistentCut::new(held);
     loop {
         let questions = match search.step() {
-            Step::Done(cuts) => return Ok(cuts),
+            Step::Done(verdicts) => return Ok(verdicts),
             Step::Ask(questions) => questions,
         };
         let answers: Vec<Result<HeldGroups, String>> = std::thread::scope(|scope| {
@@ -142,28 +148,30 @@ fn look_again(place: &LogPlace, question: &Question) -> Result<HeldGroups, Strin
     Ok(held)
 }
 
-/// Applies what the survey left, up to the cut.
+/// Applies what the survey left, up to the cut, but for the groups that are to be skipped.
 pub fn resume(
     survey: Survey,
-    cut: Option<GroupCut>,
+    verdict: Verdict,
     keyspace: &mut Keyspace,
     progress: &Progress,
 ) -> Result<ShardRecovered, String> {
     let Survey { place, recovered: surveyed, last_group, blank, rest } = survey;
     let mut recovered = surveyed.clone();
+    let mut skipped = Skipped::new(verdict.skipped);
     if let Some(rest) = rest {
-        let until = cut.map_or(surveyed.next_sequence, |cut| cut.before);
-        assert!(until >= rest.first, "logs are cut before records that hold a group");
-        let end = read_rest(&place, rest, until, keyspace, progress)?;
-        if cut.is_some() {
+        let until = verdict.cut.map_or(surveyed.next_sequence, |cut| cut.before);
+        assert!(until >= rest.first, "logs are cut behind their first group, or before its record");
+        let end = read_rest(&place, rest, until, keyspace, &mut skipped, progress)?;
+        if verdict.cut.is_some() {
             recovered = end;
         }
     } else {
-        assert_eq!(cut, None, "a log without groups agrees with all others");
+        assert_eq!((verdict.cut, skipped.groups.len()), (None, 0), "a log without groups agrees with all others");
     }
     let mut cuts = Vec::new();
     cuts.extend(cut_report(&surveyed, &place.directory));
-    cuts.extend(cut.map(|cut| group_cut_report(&place, cut, surveyed.bytes - recovered.bytes)));
+    cuts.extend(verdict.cut.map(|cut| group_cut_report(&place, cut, surveyed.bytes - recovered.bytes)));
+    cuts.extend(skipped.report(&place));
     for path in blank {
         // Every start of a server leaves one. Nothing is acknowledged in a segment before its header is written.
         std::fs::remove_file(path).map_err(|error| place.world(error))?;
@@ -179,9 +187,10 @@ pub fn resume(
             predecessor: recovered.predecessor,
             last_group: last_group.min(Sequence(recovered.next_sequence.0 - 1)),
         },
-        edits: recovered.edits,
+        edits: recovered.edits - skipped.edits,
         bytes: recovered.bytes,
         cuts,
+        compensation: skipped.compensation(keyspace),
         last_wall_ms: recovered.last_wall_ms,
         last_steady_ms: recovered.last_steady_ms,
     })
@@ -192,6 +201,7 @@ fn read_rest(
     rest: Rest,
     until: Sequence,
     keyspace: &mut Keyspace,
+    skipped: &mut Skipped,
     progress: &Progress,
 ) -> Result<Recovered, String> {
     let mut recovery = rest.from.until(until);
@@ -200,8 +210,13 @@ fn read_rest(
         read_segment(place, id, &mut bytes)?;
         progress.bytes_total.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let mut apply = |record: &Record<'_>| {
-            let is_left = record.header().sequence >= rest.first;
-            if is_left { replay(record, keyspace, progress) } else { Ok(()) }
+            if record.header().sequence < rest.first {
+                return Ok(());
+            }
+            if skipped.concerns(record) {
+                return skipped.replay_others(record, keyspace, progress);
+            }
+            replay(record, keyspace, progress)
         };
         recovery.read(&bytes, &mut apply).map_err(|error| place.refused(error))?;
         progress.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -212,6 +227,14 @@ fn read_rest(
 fn replay(record: &Record<'_>, keyspace: &mut Keyspace, progress: &Progress) -> Result<(), EditError> {
     progress.edits.fetch_add(record.header().edit_count as u64, Ordering::Relaxed);
     keyspace.replay_all(record.edits())
+}
+
+/// Adopts edits that `resume` returned.
+pub fn adopt_all(keyspace: &mut Keyspace, mut edits: &[u8]) {
+    while !edits.is_empty() {
+        let used = keyspace.adopt(edits).expect("edits just made, of databases that are there");
+        edits = &edits[used..];
+    }
 }
 
 impl LogPlace {
@@ -254,11 +277,102 @@ fn read_segment(place: &LogPlace, id: SegmentId, bytes: &mut Vec<u8>) -> Result<
     Ok(file)
 }
 
+/// Groups whose edits a reading leaves out.
+struct Skipped {
+    /// Sorted.
+    groups: Vec<GroupId>,
+    edits: u64,
+    /// What those edits would have changed.
+    keys: BTreeSet<(Db, Vec<u8>)>,
+}
+
+impl Skipped {
+    fn new(groups: Vec<GroupId>) -> Self {
+        Skipped { groups, edits: 0, keys: BTreeSet::new() }
+    }
+
+    fn has(&self, group: GroupId) -> bool {
+        self.groups.binary_search(&group).is_ok()
+    }
+
+    fn concerns(&self, record: &Record<'_>) -> bool {
+        let groups = record.groups().filter(|_| !self.groups.is_empty());
+        groups.is_some_and(|groups| groups.iter().any(|group| self.has(group.id)))
+    }
+
+    /// Applies what the record holds besides.
+    fn replay_others(
+        &mut self,
+        record: &Record<'_>,
+        keyspace: &mut Keyspace,
+        progress: &Progress,
+    ) -> Result<(), EditError> {
+        progress.edits.fetch_add(record.header().edit_count as u64, Ordering::Relaxed);
+        let groups = record.groups().expect("it holds groups to be skipped");
+        let mut from = 0;
+        for group in groups.iter() {
+            if !self.has(group.id) {
+                continue;
+            }
+            let edits = group.edits();
+            keyspace.replay_all(&record.edits()[from..edits.start])?;
+            from = edits.end;
+            self.note(&record.edits()[edits], keyspace.databases())?;
+        }
+        keyspace.replay_all(&record.edits()[from..])
+    }
+
+    /// Notes what edits of a skipped group would have changed, once it is clear that a later start could apply them.
+    fn note(&mut self, mut edits: &[u8], databases: u16) -> Result<(), EditError> {
+        while !edits.is_empty() {
+            let (edit, used) = Edit::decode(edits)?;
+            edits = &edits[used..];
+            self.edits += 1;
+            for (db, key) in edit.keys().into_iter().flatten() {
+                if db.0 >= databases {
+                    return Err(EditError::NoSuchDatabase(db.0));
+                }
+                self.keys.insert((db, key.to_vec()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Edits that set every key which the skipped ones would have changed to what it is without them.
+    fn compensation(&self, keyspace: &Keyspace) -> Vec<u8> {
+        let mut edits = Vec::new();
+        for (db, key) in &self.keys {
+            match keyspace.export(*db, key) {
+                Some(put) => edits.extend_from_slice(&put),
+                None => {
+                    // The removal of a missing key is no edit and would not be logged: it is made first.
+                    Edit::Put { db: *db, key, value: StringRef::Bytes(b""), deadline: None }.encode(&mut edits);
+                    Edit::Remove { db: *db, key }.encode(&mut edits);
+                }
+            }
+        }
+        edits
+    }
+
+    fn report(&self, place: &LogPlace) -> Option<String> {
+        (!self.groups.is_empty()).then(|| {
+            format!(
+                "{}: skipped {} edits of {} transactions over several shards, as another shard's log lost its part of \
+                 them; none had been acknowledged as durable",
+                place.directory.display(),
+                self.edits,
+                self.groups.len()
+            )
+        })
+    }
+}
+
 fn group_cut_report(place: &LogPlace, cut: GroupCut, bytes: u64) -> String {
     let GroupCut { before, records, groups } = cut;
     format!(
         "{}: cut {records} records ({bytes} bytes of edits, {groups} transactions over several shards) from record {} on, \
-         as another shard's log lost its part of such a transaction; nothing in them had been acknowledged as durable",
+         as another shard's log lost its part of a transaction that they may build on; nothing in them had been \
+         acknowledged as durable",
         place.directory.display(),
         before.0
     )
@@ -329,10 +443,11 @@ pub fn reshard(
         surveys.push(survey);
         held.push(groups);
     }
-    let cuts = consistent_cut(&places, held)?;
-    for (survey, cut) in surveys.into_iter().zip(cuts) {
+    let verdicts = consistent_cut(&places, held)?;
+    for (survey, verdict) in surveys.into_iter().zip(verdicts) {
         let mut keyspace = Keyspace::new(databases, seed);
-        let recovered = resume(survey, cut, &mut keyspace, &progress)?;
+        // What was skipped needs no compensation: the old log is never read again.
+        let recovered = resume(survey, verdict, &mut keyspace, &progress)?;
         recovered.cuts.iter().for_each(|cut| tracing::warn!("{cut}"));
         let now = Now { wall_ms: recovered.last_wall_ms, steady_ms: recovered.last_steady_ms };
         for db in (0..databases).map(Db) {

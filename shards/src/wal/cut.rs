@@ -1,26 +1,35 @@
-//! Where the logs of all shards must end so that each transaction over several shards is in all of them or in none.
+//! What each shard's log has to give up so that each transaction over several shards is in all of its logs or in none.
 //!
-//! Fed what each shard's valid log holds; says before which record each log is to be cut, or which logs must be read
-//! once more before that can be said. The rule: with the cuts applied a group is held by all of its participants or by
-//! none, and no log loses a record that this does not demand.
+//! Fed what each shard's valid log holds; says before which record each log is to be cut and which groups are to be
+//! skipped in what is left, or which logs must be read once more before that can be said. The rule: with that done a group
+//! counts on all of its participants or on none, nothing that is left builds on what is not, and nothing else is lost.
+//!
+//! A group that some participant's log lacks is *incomplete*. Until it is closed on a shard nothing in that shard's log
+//! can build on it, as its keys are locked: it is enough to skip its own edits there. From the record on that closes it,
+//! edits may build on it: the log is cut before that record, and the group, open again, is skipped in the rest.
 //!
 //! ```text
-//! shard 0   ── g1 ─────── g3 ──┤ ends        g3 is missing on shard 1, so shard 0 is cut before it;
-//! shard 1   ── g1 ── g2 ──┤ ends             g2 stays: shard 1 and shard 2 hold it
-//! shard 2   ── g2 ── g4 ── g5 ──┤ ends       g4 is shard 0's too, which lacks it: cut before g4, and so goes g5
+//! shard 0   ── g1 ── a ── c1 ── b ──┤        g1 is missing on shard 1: shard 0 is cut before c1, which closes it, and of
+//! shard 1   ── x ──┤ ends                    the rest g1 alone is skipped; a stays
+//! shard 2   ── g2 ── d ──┤                   g2 is in b's record: it has become incomplete, is open here, and skipped
 //! ```
 //!
-//! A cut can make further groups incomplete, so it is repeated until nothing changes. As any two consistent sets of
-//! ends have a larger one (each log's later end), the result is the same in whatever order it is done.
+//! Edits of whole databases can't be skipped and undone key by key: a group that has such ones counts as closed by its
+//! own record, before which the log is cut.
+//!
+//! A cut can make further groups incomplete, so it goes on until nothing changes. Of any two sets of ends that leave no
+//! incomplete group closed, the later end for each log is such a set, too: so there is one latest, whatever the order.
 //!
 //! Only groups behind a log's last settled mark are kept, as all before were out of danger. Two questions can lead back
-//! there: whether a log holds a group that another one has not settled yet, and what else is behind a cut that reaches
-//! below a mark (which a writer that keeps to the mark's promise never causes). Both mean one more reading of that log.
+//! there: whether a log holds a group that another one has not settled yet, and what becomes of groups behind the mark
+//! that are incomplete after all (skipped and undone, when another participant has not done so yet). Both mean one more
+//! reading of that log.
 
-use super::group::{GroupId, GroupTable};
+use super::group::{Group, GroupId, GroupTable, Groups};
 use super::{Record, Sequence};
+use crate::keyspace::Edit;
 use crate::units::ShardId;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 /// The groups in one shard's valid log, as far as they matter.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,7 +37,7 @@ pub struct HeldGroups {
     shard: ShardId,
     /// Groups of records up to this one are not kept, but for those in `found`.
     floor: Sequence,
-    kept: VecDeque<(Sequence, GroupTable)>,
+    kept: VecDeque<Kept>,
     /// What another shard's log needs to know of records up to the floor, sorted.
     asked: Vec<GroupId>,
     found: Vec<(GroupId, Sequence)>,
@@ -36,6 +45,25 @@ pub struct HeldGroups {
     is_first_reading: bool,
     last: Sequence,
     next_sequence: Sequence,
+}
+
+/// A record's groups.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Kept {
+    sequence: Sequence,
+    table: GroupTable,
+    /// Those with edits of whole databases.
+    of_databases: Vec<GroupId>,
+}
+
+impl Kept {
+    fn groups(&self) -> Groups<'_> {
+        self.table.groups(Sequence::NONE)
+    }
+    /// Groups that this record must not outlive, if they are incomplete.
+    fn stops(&self) -> impl Iterator<Item = GroupId> {
+        self.groups().closed().chain(self.of_databases.iter().copied())
+    }
 }
 
 impl HeldGroups {
@@ -60,14 +88,18 @@ impl HeldGroups {
         let Some(groups) = record.groups() else { return };
         if self.is_first_reading && groups.settled() > self.floor {
             self.floor = groups.settled();
-            while self.kept.pop_front_if(|(sequence, _)| *sequence <= self.floor).is_some() {}
+            while self.kept.pop_front_if(|kept| kept.sequence <= self.floor).is_some() {}
         }
         if groups.is_empty() {
             return;
         }
-        self.last = sequence;
+        if groups.iter().next().is_some() {
+            self.last = sequence;
+        }
         if sequence > self.floor {
-            self.kept.push_back((sequence, groups.to_table()));
+            let of_databases = groups.iter().filter(|group| changes_databases(&record.edits()[group.edits()]));
+            let of_databases = of_databases.map(|group| group.id).collect();
+            self.kept.push_back(Kept { sequence, table: groups.to_table(), of_databases });
         } else {
             let asked = groups.iter().filter(|group| self.asked.binary_search(&group.id).is_ok());
             self.found.extend(asked.map(|group| (group.id, sequence)));
@@ -88,8 +120,8 @@ impl HeldGroups {
     }
 
     fn count_from(&self, sequence: Sequence) -> u64 {
-        let dropped = self.kept.iter().rev().take_while(|(at, _)| *at >= sequence);
-        dropped.map(|(_, table)| table.groups(Sequence::NONE).iter().count() as u64).sum()
+        let dropped = self.kept.iter().rev().take_while(|kept| kept.sequence >= sequence);
+        dropped.map(|kept| kept.groups().iter().count() as u64).sum()
     }
 
     fn question(&self) -> Question {
@@ -124,11 +156,20 @@ pub struct GroupCut {
     pub groups: u64,
 }
 
+/// What a log has to give up.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Verdict {
+    /// `None` where the log keeps its end.
+    pub cut: Option<GroupCut>,
+    /// Groups in what is left whose edits don't count, sorted.
+    pub skipped: Vec<GroupId>,
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step {
     Ask(Vec<Question>),
-    /// For each shard its cut, `None` where the log stays whole.
-    Done(Vec<Option<GroupCut>>),
+    /// For each shard.
+    Done(Vec<Verdict>),
 }
 
 /// One start's search for the cut.
@@ -146,23 +187,17 @@ impl ConsistentCut {
 
     /// What is to be done next; after an `Ask`, once all its questions were answered.
     pub fn step(&self) -> Step {
-        let holders = Holders::new(&self.held);
+        let holders = Places::holding(&self.held);
         let hidden = self.ask_for_hidden(&holders);
         if !hidden.is_empty() {
             return Step::Ask(hidden);
         }
-        let ends = consistent_ends(&self.held, &holders);
-        let below = self.ask_below_floors(&ends);
+        let agreement = Agreement::reach(&self.held, &holders);
+        let below = self.ask_below_floors(&agreement);
         if !below.is_empty() {
             return Step::Ask(below);
         }
-        let cut = |held: &HeldGroups, end: Sequence| GroupCut {
-            before: end,
-            records: held.next_sequence.0 - end.0,
-            groups: held.count_from(end),
-        };
-        let each = self.held.iter().zip(ends);
-        Step::Done(each.map(|(held, end)| (end < held.next_sequence).then(|| cut(held, end))).collect())
+        Step::Done(self.held.iter().map(|held| agreement.verdict(held)).collect())
     }
 
     /// `held`: made by the question's `reading`.
@@ -173,13 +208,13 @@ impl ConsistentCut {
     }
 
     /// Groups that a participant's log is not known to hold, and may hold before its floor.
-    fn ask_for_hidden(&self, holders: &Holders) -> Vec<Question> {
+    fn ask_for_hidden(&self, holders: &Places) -> Vec<Question> {
         let mut hidden: Vec<Vec<GroupId>> = vec![Vec::new(); self.held.len()];
-        for (_, table) in self.held.iter().flat_map(|held| &held.kept) {
-            for group in table.groups(Sequence::NONE).iter() {
+        for kept in self.held.iter().flat_map(|held| &held.kept) {
+            for group in kept.groups().iter() {
                 for participant in group.participants() {
                     let Some(held) = self.held.get(participant.0 as usize) else { continue };
-                    if !holders.holds(participant, group.id) && held.may_hide(&group.id) {
+                    if !holders.has(group.id, participant) && held.may_hide(&group.id) {
                         hidden[participant.0 as usize].push(group.id);
                     }
                 }
@@ -196,28 +231,49 @@ impl ConsistentCut {
         asking.map(question).collect()
     }
 
-    /// Logs that would be cut where their groups were not kept: what else is there may be lacking elsewhere then.
-    fn ask_below_floors(&self, ends: &[Sequence]) -> Vec<Question> {
-        let below = self.held.iter().zip(ends).filter(|(held, end)| **end <= held.floor);
-        below.map(|(held, end)| Question { floor: end.previous(), ..held.question() }).collect()
+    /// Logs that would be cut, or from which a group would be skipped, where their groups were not kept: what else is there
+    /// may be lacking elsewhere then, and the group may have been closed.
+    fn ask_below_floors(&self, agreement: &Agreement) -> Vec<Question> {
+        let lowest = |held: &HeldGroups| {
+            let skipped = held.found.iter().filter(|(group, _)| agreement.incomplete.contains(group));
+            let end = agreement.ends[held.shard.0 as usize];
+            skipped.map(|(_, sequence)| *sequence).chain((end <= held.floor).then_some(end)).min()
+        };
+        let below = self.held.iter().filter_map(|held| Some((held, lowest(held)?)));
+        below.map(|(held, lowest)| Question { floor: lowest.previous(), ..held.question() }).collect()
     }
 }
 
-/// Which shards hold which groups in which records, sorted for look-ups.
-struct Holders(Vec<(GroupId, ShardId, Sequence)>);
+/// Groups and the records of shards' logs that have to do with them, sorted for look-ups.
+struct Places(Vec<(GroupId, ShardId, Sequence)>);
 
-impl Holders {
-    fn new(held: &[HeldGroups]) -> Self {
-        let mut holders = Vec::new();
-        for held in held {
-            for (sequence, table) in &held.kept {
-                let groups = table.groups(Sequence::NONE);
-                holders.extend(groups.iter().map(|group| (group.id, held.shard, *sequence)));
-            }
-            holders.extend(held.found.iter().map(|(group, sequence)| (*group, held.shard, *sequence)));
-        }
-        holders.sort_unstable();
-        Holders(holders)
+impl Places {
+    fn new(places: impl Iterator<Item = (GroupId, ShardId, Sequence)>) -> Self {
+        let mut places: Vec<_> = places.collect();
+        places.sort_unstable();
+        Places(places)
+    }
+
+    /// The records that hold the groups.
+    fn holding(held: &[HeldGroups]) -> Self {
+        let kept = |held: &'_ HeldGroups| {
+            let shard = held.shard;
+            let kept = held.kept.iter();
+            let kept =
+                kept.flat_map(move |kept| kept.groups().iter().map(move |group| (group.id, shard, kept.sequence)));
+            kept.chain(held.found.iter().map(move |(group, sequence)| (*group, shard, *sequence))).collect::<Vec<_>>()
+        };
+        Places::new(held.iter().flat_map(kept))
+    }
+
+    /// The records that must go if the groups are incomplete.
+    fn stopping(held: &[HeldGroups]) -> Self {
+        let stops = |held: &'_ HeldGroups| {
+            let shard = held.shard;
+            let stops = held.kept.iter().flat_map(move |kept| kept.stops().map(move |id| (id, shard, kept.sequence)));
+            stops.collect::<Vec<_>>()
+        };
+        Places::new(held.iter().flat_map(stops))
     }
 
     fn of(&self, group: GroupId) -> &[(GroupId, ShardId, Sequence)] {
@@ -225,53 +281,73 @@ impl Holders {
         let count = self.0[from..].iter().take_while(|(id, ..)| *id == group).count();
         &self.0[from..from + count]
     }
-    fn holds(&self, shard: ShardId, group: GroupId) -> bool {
+    fn has(&self, group: GroupId, shard: ShardId) -> bool {
         let from = self.0.partition_point(|(id, holder, _)| (*id, *holder) < (group, shard));
         self.0.get(from).is_some_and(|(id, holder, _)| (*id, *holder) == (group, shard))
     }
 }
 
-/// The largest consistent ends: each shard's log up to but without that record.
-fn consistent_ends(held: &[HeldGroups], holders: &Holders) -> Vec<Sequence> {
-    let mut ends = Ends { ends: held.iter().map(|held| held.next_sequence).collect(), lowered: Vec::new() };
-    for held in held {
-        for (sequence, table) in &held.kept {
-            let is_complete = |id| move |participant| holders.holds(participant, id);
-            if !table.groups(Sequence::NONE).iter().all(|group| group.participants().all(is_complete(group.id))) {
-                ends.lower(held.shard, *sequence);
-                // What comes behind goes with it.
-                break;
-            }
-        }
-    }
-    // Each record is passed once, from the back, when its log's end has come to lie before it.
-    let mut left: Vec<usize> = held.iter().map(|held| held.kept.len()).collect();
-    while let Some(shard) = ends.lowered.pop() {
-        let at = shard.0 as usize;
-        while let Some((sequence, table)) = left[at].checked_sub(1).map(|last| &held[at].kept[last])
-            && *sequence >= ends.ends[at]
-        {
-            left[at] -= 1;
-            for group in table.groups(Sequence::NONE).iter() {
-                holders.of(group.id).iter().for_each(|(_, holder, sequence)| ends.lower(*holder, *sequence));
-            }
-        }
-    }
-    ends.ends
-}
-
-struct Ends {
+/// The latest ends of all logs that leave no incomplete group closed.
+struct Agreement {
+    /// Each shard's log up to but without that record.
     ends: Vec<Sequence>,
-    /// Shards whose end was lowered, and not looked at since.
-    lowered: Vec<ShardId>,
+    incomplete: BTreeSet<GroupId>,
 }
 
-impl Ends {
-    fn lower(&mut self, shard: ShardId, before: Sequence) {
-        let end = &mut self.ends[shard.0 as usize];
-        if before < *end {
-            *end = before;
-            self.lowered.push(shard);
+impl Agreement {
+    fn reach(held: &[HeldGroups], holders: &Places) -> Agreement {
+        let stops = Places::stopping(held);
+        let mut ends: Vec<Sequence> = held.iter().map(|held| held.next_sequence).collect();
+        let mut incomplete = BTreeSet::new();
+        let mut lost: Vec<GroupId> = Vec::new();
+        for kept in held.iter().flat_map(|held| &held.kept) {
+            let is_held = |group: &Group<'_>| group.participants().all(|shard| holders.has(group.id, shard));
+            lost.extend(kept.groups().iter().filter(|group| !is_held(group)).map(|group| group.id));
+        }
+        // Each record is passed once, from the back, when its log's end has come to lie before it.
+        let mut left: Vec<usize> = held.iter().map(|held| held.kept.len()).collect();
+        while let Some(group) = lost.pop() {
+            if !incomplete.insert(group) {
+                continue;
+            }
+            for (_, shard, stop) in stops.of(group) {
+                let at = shard.0 as usize;
+                ends[at] = ends[at].min(*stop);
+                while let Some(kept) = left[at].checked_sub(1).map(|last| &held[at].kept[last])
+                    && kept.sequence >= ends[at]
+                {
+                    left[at] -= 1;
+                    lost.extend(kept.groups().iter().map(|group| group.id));
+                }
+            }
+        }
+        Agreement { ends, incomplete }
+    }
+
+    fn verdict(&self, held: &HeldGroups) -> Verdict {
+        let end = self.ends[held.shard.0 as usize];
+        let cut = || GroupCut { before: end, records: held.next_sequence.0 - end.0, groups: held.count_from(end) };
+        let left = held.kept.iter().take_while(|kept| kept.sequence < end);
+        let left = left.flat_map(|kept| kept.groups().iter().map(|group| group.id).collect::<Vec<_>>());
+        let skipped: BTreeSet<GroupId> = left.filter(|group| self.incomplete.contains(group)).collect();
+        Verdict { cut: (end < held.next_sequence).then(cut), skipped: skipped.into_iter().collect() }
+    }
+}
+
+/// Whether some of the edits are about whole databases.
+fn changes_databases(mut edits: &[u8]) -> bool {
+    while !edits.is_empty() {
+        // What can't be read is refused elsewhere; here it only must not pass for harmless.
+        let Ok((edit, used)) = Edit::decode(edits) else { return true };
+        match edit {
+            Edit::Flush { .. } | Edit::FlushAll | Edit::Swap { .. } => return true,
+            Edit::Put { .. }
+            | Edit::Remove { .. }
+            | Edit::SetDeadline { .. }
+            | Edit::Splice { .. }
+            | Edit::Rename { .. }
+            | Edit::Nothing => edits = &edits[used..],
         }
     }
+    false
 }

@@ -9,7 +9,7 @@
 //! - `segment`: the block at the start of a file, and reading the records behind it;
 //! - `commit`: what is held by the kernel, what is on disk, and which replies may go;
 //! - `recovery`: what a start makes of the segments it finds;
-//! - `cut`: where the logs of all shards must end so that no transaction is in some of them only.
+//! - `cut`: what the logs of all shards give up so that no transaction counts on some of them only.
 
 mod commit;
 mod cut;
@@ -21,7 +21,7 @@ mod segment;
 mod tests;
 
 pub use commit::{Commit, FsyncPolicy, SYNC_AFTER_MS, SyncTicket, UNSYNCED_AGE_MS_MAX};
-pub use cut::{ConsistentCut, GroupCut, HeldGroups, Question, Step};
+pub use cut::{ConsistentCut, GroupCut, HeldGroups, Question, Step, Verdict};
 pub use group::{Group, GroupId, GroupTable, Groups};
 pub use record::{BODY_BYTES_MAX, RECORD_HEADER_BYTES, Record, RecordHeader, encode_into, record_bytes};
 pub use recovery::{Apply, Cut, Damage, Evidence, OnDamage, Recovered, Recovery, RecoveryError};

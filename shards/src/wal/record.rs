@@ -64,7 +64,8 @@ impl<'a> Record<'a> {
     pub fn edits(&self) -> &'a [u8] {
         self.edits
     }
-    /// The groups whose edits are in here, or that this shard takes part in without an edit; `None` without a table.
+    /// The groups whose edits are in here, or that this shard takes part in without an edit, and those that are closed by
+    /// now; `None` without a table.
     pub fn groups(&self) -> Option<Groups<'a>> {
         self.groups
     }
@@ -114,7 +115,7 @@ impl<'a> Record<'a> {
 /// Group table and edits of a record whose checksum is right; `None` if the table makes no sense.
 fn body(whole: &[u8], group_bytes: usize) -> Option<(Option<Groups<'_>>, &[u8])> {
     let (table, edits) = whole[RECORD_HEADER_BYTES..].split_at_checked(group_bytes)?;
-    let groups = if table.is_empty() { None } else { Some(Groups::parse(table)?) };
+    let groups = if table.is_empty() { None } else { Some(Groups::parse(table, edits.len())?) };
     Some((groups, edits))
 }
 
@@ -145,6 +146,7 @@ pub fn encode_into(out: &mut [u8], header: &RecordHeader, groups: Option<&Groups
     assert_eq!(out.len(), record_bytes(groups, edits.len(), layout), "the buffer is the record's size");
     assert!(header.durable_mark < header.sequence, "no record is durable before it is written");
     assert!(groups.is_none_or(|groups| groups.settled() < header.sequence), "nor are its groups settled");
+    assert!(groups.is_none_or(|groups| groups.edits_end() <= edits.len()), "a group's edits are in its record");
     let length = RECORD_HEADER_BYTES + body_bytes;
     let (record, padding) = out.split_at_mut(length);
     let (fixed, body) = record.split_at_mut(RECORD_HEADER_BYTES);

@@ -27,7 +27,7 @@
 //! |---------------------------------------------------|----------------------------------------------------------|
 //! | nothing but zeros, or no bytes                    | end of the segment; the next one's start is the check    |
 //! | verified, version unknown                         | refuse, repair or not                                    |
-//! | verified, its turn, edits readable, groups fit    | applied                                                  |
+//! | verified, its turn, edits readable, groups fit    | applied, but for groups that the caller skips            |
 //! | verified, its turn                                | gap at `next`, certain: it was written like that         |
 //! | anything else                                     | gap at `next`                                            |
 //!
@@ -485,6 +485,7 @@ fn is_no_power_cut(reason: &StopReason) -> bool {
         | StopReason::Header(SegmentError::Impossible)
         | StopReason::BadEdits(_)
         | StopReason::BadGroup { .. }
+        | StopReason::BadGroupRange(_)
         | StopReason::EditCount { .. } => true,
         StopReason::Hole
         | StopReason::Truncated
@@ -498,13 +499,26 @@ fn is_no_power_cut(reason: &StopReason) -> bool {
     }
 }
 
-/// All edits can be read and are as many as the header says; so that no half of a record is ever applied.
+/// All edits can be read and are as many as the header says, and those of a group are whole ones; so that no half of a
+/// record or of an edit is ever applied.
 fn check_edits(record: &Record<'_>) -> Result<(), StopReason> {
-    let mut rest = record.edits();
+    let edits = record.edits();
+    // Where edits of groups begin and end, in order.
+    let mut bounds = (record.groups().into_iter().flat_map(|groups| groups.iter()))
+        .flat_map(|group| [group.edits().start, group.edits().end].map(|bound| (bound, group.id)))
+        .peekable();
+    let mut at = 0;
     let mut count = 0u32;
-    while !rest.is_empty() {
-        let (_, used) = Edit::decode(rest).map_err(StopReason::BadEdits)?;
-        rest = &rest[used..];
+    loop {
+        while bounds.next_if(|(bound, _)| *bound == at).is_some() {}
+        if let Some((_, group)) = bounds.next_if(|(bound, _)| *bound < at) {
+            return Err(StopReason::BadGroupRange(group));
+        }
+        if at == edits.len() {
+            break;
+        }
+        let (_, used) = Edit::decode(&edits[at..]).map_err(StopReason::BadEdits)?;
+        at += used;
         count = count.saturating_add(1);
     }
     let expected = record.header().edit_count;

@@ -220,6 +220,8 @@ pub enum StopReason {
     EditCount { expected: u32, found: u32 },
     #[error("the record lists group {} of shard {}, which cannot be one of this shard among {shards}", .group.number, .group.front.0)]
     BadGroup { group: GroupId, shards: u16 },
+    #[error("the record gives group {} of shard {} a part of an edit", .0.number, .0.front.0)]
+    BadGroupRange(GroupId),
     #[error("{0}")]
     Header(SegmentError),
     #[error("the segment belongs to another place: its header names segment {}, shard {}, epoch {epoch}", .id.0, .shard.0)]

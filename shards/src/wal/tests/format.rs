@@ -82,29 +82,35 @@ fn a_record_of_version_1_keeps_its_bytes() {
 fn a_record_with_groups_keeps_its_bytes() {
     let edits = Edit::Remove { db: Db(2), key: b"key" }.encode_to_vec();
     let mut table = GroupTable::default();
-    table.push(GroupId { front: ShardId(0x2728), number: 0x292a_2b2c }, &[ShardId(0x2d2e), ShardId(0x3132)]);
-    table.push(GroupId { front: ShardId(2), number: 3 }, &[ShardId(0), ShardId(1), ShardId(2)]);
+    table.push(GroupId { front: ShardId(0x2728), number: 0x292a_2b2c }, &[ShardId(0x2d2e), ShardId(0x3132)], 0..6);
+    table.close(GroupId { front: ShardId(0x3334), number: 0x3536 });
+    table.push(GroupId { front: ShardId(2), number: 3 }, &[ShardId(0), ShardId(1), ShardId(2)], 6..6);
     let groups = table.groups(Sequence(0x1110));
     let mut bytes = vec![0xff; record_bytes(Some(&groups), edits.len(), Layout::Bytes)];
     encode_into(&mut bytes, &golden_record(), Some(&groups), &edits, Layout::Bytes);
     assert_eq!(dump(&bytes), GOLDEN_GROUPS);
     let record = record::Record::verify(&bytes, SegmentId(0x0102), Some(0x0708_090a)).expect("it verifies");
     assert_eq!((record.header(), record.groups(), record.edits()), (&golden_record(), Some(groups), &edits[..]));
-    let read: Vec<(u16, u64, Vec<u16>)> = (record.groups().expect("it has groups").iter())
-        .map(|group| (group.id.front.0, group.id.number, group.participants().map(|shard| shard.0).collect()))
+    let read: Vec<_> = (record.groups().expect("it has groups").iter())
+        .map(|group| (group.id.front.0, group.id.number, group.edits(), group.participants().map(|s| s.0).collect()))
         .collect();
-    assert_eq!(read, [(0x2728, 0x292a_2b2c, vec![0x2d2e, 0x3132]), (2, 3, vec![0, 1, 2])]);
+    assert_eq!(read, [(0x2728, 0x292a_2b2c, 0..6, vec![0x2d2e, 0x3132]), (2, 3, 6..6, vec![0, 1, 2])]);
+    let closed: Vec<GroupId> = groups.closed().collect();
+    assert_eq!(closed, [GroupId { front: ShardId(0x3334), number: 0x3536 }]);
+    assert_eq!(groups.to_table(), table);
 }
 
-const GOLDEN_GROUPS: [&str; 8] = [
-    "0000: 80 00 00 00 d9 d4 50 25 01 00 00 00 01 00 00 00",
+const GOLDEN_GROUPS: [&str; 10] = [
+    "0000: 9c 00 00 00 4d cd b8 54 01 00 00 00 01 00 00 00",
     "0016: 02 01 00 00 00 00 00 00 12 11 00 00 00 00 00 00",
     "0032: 11 11 00 00 00 00 00 00 14 13 00 00 00 00 00 00",
     "0048: 22 21 00 00 00 00 00 00 24 23 00 00 00 00 00 00",
-    "0064: 26 25 00 00 00 00 00 00 2a 00 00 00 0a 09 08 07",
+    "0064: 26 25 00 00 00 00 00 00 46 00 00 00 0a 09 08 07",
     "0080: 10 11 00 00 00 00 00 00 2c 2b 2a 29 00 00 00 00",
-    "0096: 28 27 02 00 2e 2d 32 31 03 00 00 00 00 00 00 00",
-    "0112: 02 00 03 00 00 00 01 00 02 00 03 02 03 6b 65 79",
+    "0096: 28 27 02 00 00 00 00 00 06 00 00 00 2e 2d 32 31",
+    "0112: 36 35 00 00 00 00 00 00 34 33 00 00 03 00 00 00",
+    "0128: 00 00 00 00 02 00 03 00 06 00 00 00 00 00 00 00",
+    "0144: 00 00 01 00 02 00 03 02 03 6b 65 79 00 00 00 00",
 ];
 
 /// A record whose group table is `table`, whatever that says, with the right checksum.
@@ -135,7 +141,11 @@ fn a_group_table_cut_anywhere_but_between_its_groups_is_impossible() {
     for number in 0..3 {
         let mut group = GroupTable::default();
         let all: Vec<ShardId> = (0..=number as u16 + 1).map(ShardId).collect();
-        group.push(GroupId { front: ShardId(0), number }, &all);
+        group.push(GroupId { front: ShardId(0), number }, &all, 0..0);
+        table.extend_from_slice(group.bytes());
+        ends.push(table.len());
+        group.clear();
+        group.close(GroupId { front: ShardId(0), number });
         table.extend_from_slice(group.bytes());
         ends.push(table.len());
     }
@@ -144,7 +154,8 @@ fn a_group_table_cut_anywhere_but_between_its_groups_is_impossible() {
         match verify(&bytes) {
             Ok(record) => {
                 let whole = ends.iter().position(|end| *end == length).expect("only whole groups are taken");
-                assert_eq!(record.groups().map(|groups| groups.iter().count() + 1).unwrap_or(0), whole);
+                let entries = |groups: Groups<'_>| groups.iter().count() + groups.closed().count();
+                assert_eq!(record.groups().map_or(0, |groups| entries(groups) + 1), whole);
                 assert_eq!(record.edits(), &table[length..]);
             }
             Err(reason) => {
@@ -157,27 +168,37 @@ fn a_group_table_cut_anywhere_but_between_its_groups_is_impossible() {
 
 #[test]
 fn a_group_table_that_contradicts_itself_is_impossible() {
-    let entry = |count: u16, shards: &[u16]| {
+    let entries = |entries: &[(u32, u32, u16, &[u16])]| {
         let mut bytes = vec![0; 8];
-        bytes.extend_from_slice(&7u64.to_le_bytes());
-        bytes.extend_from_slice(&[0, 0]);
-        bytes.extend_from_slice(&count.to_le_bytes());
-        shards.iter().for_each(|shard| bytes.extend_from_slice(&shard.to_le_bytes()));
+        for (start, length, count, shards) in entries {
+            bytes.extend_from_slice(&7u64.to_le_bytes());
+            bytes.extend_from_slice(&[0, 0]);
+            bytes.extend_from_slice(&count.to_le_bytes());
+            bytes.extend_from_slice(&start.to_le_bytes());
+            bytes.extend_from_slice(&length.to_le_bytes());
+            shards.iter().for_each(|shard| bytes.extend_from_slice(&shard.to_le_bytes()));
+        }
         bytes
     };
-    assert!(verify(&with_table(&entry(2, &[1, 2]), &[])).is_ok());
-    let mut marked = entry(2, &[1, 2]);
+    let edits = [0; 9];
+    let pair: &[u16] = &[1, 2];
+    assert!(verify(&with_table(&entries(&[(0, 4, 2, pair), (4, 0, 2, pair), (5, 4, 2, pair)]), &edits)).is_ok());
+    let mut marked = entries(&[(0, 4, 2, pair)]);
     marked[..8].copy_from_slice(&golden_record().sequence.0.to_le_bytes());
     for (table, what) in [
-        (entry(0, &[]), "nobody takes part"),
-        (entry(1, &[1]), "one takes part"),
-        (entry(2, &[2, 1]), "not ascending"),
-        (entry(2, &[1, 1]), "one twice"),
-        (entry(3, &[1, 2]), "more than there are"),
-        (entry(u16::MAX, &[1, 2]), "far more"),
+        (entries(&[(0, 4, 1, &[1])]), "one takes part"),
+        (entries(&[(0, 4, 2, &[2, 1])]), "not ascending"),
+        (entries(&[(0, 4, 2, &[1, 1])]), "one twice"),
+        (entries(&[(0, 4, 3, pair)]), "more than there are"),
+        (entries(&[(0, 4, u16::MAX, pair)]), "far more"),
+        (entries(&[(0, 10, 2, pair)]), "edits beyond the record's"),
+        (entries(&[(10, 0, 2, pair)]), "no edits beyond the record's"),
+        (entries(&[(u32::MAX, u32::MAX, 2, pair)]), "edits far away"),
+        (entries(&[(0, 4, 2, pair), (3, 4, 2, pair)]), "an edit of two groups"),
+        (entries(&[(4, 4, 2, pair), (0, 4, 2, pair)]), "groups in another order than their edits"),
         (marked, "settled before it was written"),
     ] {
-        assert_eq!(verify(&with_table(&table, &[])), Err(StopReason::Impossible), "{what}");
+        assert_eq!(verify(&with_table(&table, &edits)), Err(StopReason::Impossible), "{what}");
     }
     let mut longer = with_table(&[], &[1, 2, 3]);
     longer[72..76].copy_from_slice(&4u32.to_le_bytes());
@@ -194,12 +215,45 @@ fn a_group_of_other_shards_is_damage_and_never_a_panic() {
         log.append(0, 3);
         let shards: Vec<ShardId> = shards.iter().copied().map(ShardId).collect();
         let mut table = GroupTable::default();
-        table.push(GroupId { front: ShardId(front), number: 1 }, &shards);
+        table.push(GroupId { front: ShardId(front), number: 1 }, &shards, 0..0);
         log.append_with(log.record_header(0, 0), Some(&table.groups(Sequence(1))), Vec::new());
         let Err(RecoveryError::Damage(damage)) = log.recover() else { panic!("it is refused") };
         let group = GroupId { front: ShardId(front), number: 1 };
         assert_eq!(damage.reason, StopReason::BadGroup { group, shards: SHARDS });
         assert_eq!(log.kept(&log.recover_with(OnDamage::Repair)), Some(1));
+    }
+}
+
+#[test]
+fn a_closing_by_a_shard_that_is_not_there_is_damage() {
+    let mut log = Log::new(Layout::Bytes);
+    let mut table = GroupTable::default();
+    let group = GroupId { front: ShardId(SHARDS), number: 1 };
+    table.close(group);
+    log.append_with(log.record_header(0, 0), Some(&table.groups(Sequence::NONE)), Vec::new());
+    let Err(RecoveryError::Damage(damage)) = log.recover() else { panic!("it is refused") };
+    assert_eq!(damage.reason, StopReason::BadGroup { group, shards: SHARDS });
+}
+
+#[test]
+fn a_group_begins_and_ends_between_edits() {
+    let (edits, count) = some_edits(Sequence(1), 3);
+    let first = Edit::decode(&edits).expect("just made").1;
+    for start in 0..=edits.len() {
+        for end in start..=edits.len() {
+            let mut log = Log::new(Layout::Bytes);
+            let group = GroupId { front: SHARD, number: 1 };
+            let mut table = GroupTable::default();
+            table.push(group, &[ShardId(0), SHARD], start..end);
+            log.append_with(log.record_header(0, count), Some(&table.groups(Sequence::NONE)), edits.clone());
+            let between = [0, first, edits.len()];
+            if between.contains(&start) && between.contains(&end) {
+                assert_eq!(log.kept(&log.recover()), Some(1), "{start}..{end}");
+            } else {
+                let Err(RecoveryError::Damage(damage)) = log.recover() else { panic!("it is refused") };
+                assert_eq!(damage.reason, StopReason::BadGroupRange(group), "{start}..{end}");
+            }
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! A log in memory for the tests of this folder: written as the runtime would, then damaged at will.
 
+mod closing;
 mod commit;
 mod cut;
 mod damage;
@@ -77,7 +78,7 @@ impl Log {
     fn append_grouped(&mut self, mark: u64, value_bytes: usize) {
         let (edits, edit_count) = some_edits(self.next_sequence, value_bytes);
         let header = self.record_header(mark, edit_count);
-        let table = some_groups(self.next_sequence);
+        let table = some_groups(self.next_sequence, edits.len());
         self.append_with(header, Some(&table.groups(self.next_sequence.previous())), edits);
     }
 
@@ -219,11 +220,16 @@ fn is_damage(outcome: &Outcome) -> bool {
     matches!(outcome, Err(RecoveryError::Damage(_)))
 }
 
-/// Two groups of this shard, one of them of another front.
-fn some_groups(sequence: Sequence) -> GroupTable {
+/// Two groups of this shard, one of them of another front, and one that is closed.
+fn some_groups(sequence: Sequence, edits_bytes: usize) -> GroupTable {
     let mut table = GroupTable::default();
-    table.push(GroupId { front: SHARD, number: sequence.0 << 32 }, &[ShardId(1), SHARD]);
-    table.push(GroupId { front: ShardId(0), number: sequence.0 }, &[ShardId(0), SHARD, ShardId(4)]);
+    table.push(GroupId { front: SHARD, number: sequence.0 << 32 }, &[ShardId(1), SHARD], 0..edits_bytes);
+    table.close(GroupId { front: SHARD, number: 1 });
+    table.push(
+        GroupId { front: ShardId(0), number: sequence.0 },
+        &[ShardId(0), SHARD, ShardId(4)],
+        edits_bytes..edits_bytes,
+    );
     table
 }
 
