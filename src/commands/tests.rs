@@ -352,7 +352,8 @@ fn every_command_of_a_pipeline_is_answered_though_a_shard_takes_no_writes() {
         let (taken, refused) = (key_on(2, 1 - blocked, 0), key_on(2, blocked, 0));
         stage.cores[blocked as usize].log.persistent = true;
         stage.cores[blocked as usize].log.blocked = Some("full".into());
-        let replies = stage.run_all(client, &format!("SET {taken} v\r\nSET {refused} v\r\nGET {taken}\r\nGET {refused}"));
+        let replies =
+            stage.run_all(client, &format!("SET {taken} v\r\nSET {refused} v\r\nGET {taken}\r\nGET {refused}"));
         let (first, rest) = replies.split_at("+OK\r\n-MISCONF".len());
         assert_eq!(first, "+OK\r\n-MISCONF", "{blocked}");
         assert!(rest.ends_with("full\r\n$1\r\nv\r\n$-1\r\n"), "{blocked}: only the write is refused: {rest}");

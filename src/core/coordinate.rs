@@ -10,8 +10,8 @@ use crate::commands::catalog::Run;
 use crate::commands::{ServerCall, ServerHandler};
 use crate::router::batch::{Answer, CallBatch, ConnectionId, Group, Message, Question, Ticket, Work, ran};
 use crate::router::gather::{self, Ending};
-use crate::session::Closing;
 use crate::router::program::{Kind, Planned, Program, Scratch, Step as ProgramStep};
+use crate::session::Closing;
 use shards::call::Args;
 use shards::reply::{Protocol, Reply};
 use shards::transaction::{Acquisition, Age, Ask, Step, Verdict};
@@ -254,7 +254,8 @@ impl Core {
     /// Those that were never asked know the client's watch, but not the transaction.
     fn unwatch_everywhere(&mut self, transaction: &Transaction) {
         let (watcher, connection) = (transaction.watcher.to_le_bytes(), transaction.connection);
-        let others = transaction.program.participants().filter(|shard| *shard != self.shard && transaction.watcher != 0);
+        let others =
+            transaction.program.participants().filter(|shard| *shard != self.shard && transaction.watcher != 0);
         let ticket = Ticket { connection, slot: MUTED_SLOT, part: 0, spread: true };
         for shard in others.collect::<Vec<_>>() {
             self.call(shard, ticket, Work::Unwatch, Db(0), Protocol::Resp2, std::iter::once(&watcher[..]));

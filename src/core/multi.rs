@@ -93,7 +93,12 @@ impl Core {
         Ok(Flow::Done)
     }
 
-    fn plan_multi(&mut self, connection: ConnectionId, queued: &CallBatch, watched: &BTreeSet<(Db, Vec<u8>)>) -> Program {
+    fn plan_multi(
+        &mut self,
+        connection: ConnectionId,
+        queued: &CallBatch,
+        watched: &BTreeSet<(Db, Vec<u8>)>,
+    ) -> Program {
         let session = self.session(connection).expect("the caller's session outlives its call");
         let (mut db, protocol) = (session.db, session.protocol);
         let mut program = Program::new(self.kind_of(queued), self.slots, self.shard, protocol);
