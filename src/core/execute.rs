@@ -115,6 +115,16 @@ impl Core {
         number: Option<CommandNumber>,
         error: &CommandError,
     ) {
+        let aborted;
+        let error = if number.is_some_and(|number| self.catalog.get(number).name() == "exec") {
+            // EXEC that isn't run ends the transaction all the same. (Without MULTI there is nothing to end.)
+            let _ = self.discard(connection);
+            let why = error.0.strip_prefix("ERR ").unwrap_or(&error.0);
+            aborted = CommandError::owned(format!("EXECABORT Transaction discarded because of: {why}"));
+            &aborted
+        } else {
+            error
+        };
         self.latency.rejected(number, error);
         if let Some(multi) = self.session_mut(connection).and_then(|session| session.multi.as_mut()) {
             multi.failed = true;
