@@ -85,6 +85,7 @@ impl Core {
                 let kept = self.participation.kept.remove(&age).expect("it was asked before");
                 let group = kept.question.group.as_ref();
                 self.run_and_answer(from, ticket, &kept.calls, 0..kept.calls.len(), group);
+                self.owner.keyspace.unwatch(Watcher(kept.question.watcher));
                 self.release_intents(age);
             }
             Message::Step(step) => {
