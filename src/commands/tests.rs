@@ -515,3 +515,15 @@ fn a_key_that_is_watched_again_is_remembered_once() {
     stage.run_all(client, "WATCH k");
     assert_eq!(stage.cores[0].session(client.connection).expect("connected").watched.len(), 1);
 }
+
+#[test]
+fn an_exec_over_three_shards_ends_the_watch_on_all() {
+    let mut stage = Stage::new(3);
+    let client = stage.connect(0);
+    let keys = [0, 1, 2].map(|shard| key_on(3, shard, 0)).join(" ");
+    for _ in 0..2 {
+        let sets = keys.split(' ').map(|key| format!("SET {key} v\r\n")).collect::<String>();
+        stage.run_all(client, &format!("WATCH {keys}\r\nMULTI\r\n{sets}PING"));
+        assert_eq!(stage.run_all(client, "EXEC"), "*4\r\n+OK\r\n+OK\r\n+OK\r\n+PONG\r\n");
+    }
+}
