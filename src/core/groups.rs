@@ -83,6 +83,11 @@ impl Groups {
         // Unique over restarts, unless a server makes more than a million groups per millisecond of its life.
         Groups { peers: vec![Peer::default(); shards as usize], last_number: start_ms << 20, ..Groups::default() }
     }
+
+    /// Nothing waits for a log.
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.is_empty() && self.kept.is_empty() && self.done.is_empty() && self.waiting.is_empty()
+    }
 }
 
 impl Core {
@@ -177,8 +182,8 @@ impl Core {
     pub(super) fn note_group(&mut self, age: Age, group: &Group, edits: Range<usize>) {
         let id = GroupId { front: age.front, number: group.number };
         let end = self.log.end(&self.owner);
-        let _ = edits;
         self.log.groups.push(id, &group.participants);
+        self.log.group_edits.push(edits);
         let participants = group.participants.clone();
         for shard in participants.iter().filter(|shard| **shard != self.shard) {
             let wants = &mut self.groups.peers[shard.0 as usize].wants;

@@ -12,6 +12,7 @@ use shards::transaction::Access;
 use shards::units::{Db, Now, Offset, ShardId};
 use shards::unsettled::Unsettled;
 use shards::wal::{FsyncPolicy, GroupTable};
+use std::ops::Range;
 
 /// Where the local log stands, as far as replies depend on it.
 pub struct LogState {
@@ -33,6 +34,8 @@ pub struct LogState {
     unsettled: Unsettled,
     /// Transactions over several shards with edits among those not taken yet.
     pub(super) groups: GroupTable,
+    /// Where the edits of each of them lie.
+    pub(super) group_edits: Vec<Range<usize>>,
 }
 
 /// Edits for one record of the log.
@@ -45,6 +48,8 @@ pub struct EditBatch {
     /// The transactions over several shards among them, and those closed meanwhile.
     pub groups: GroupTable,
     pub group_count: u32,
+    /// Where in `edits` those of each group lie, in the order of the groups.
+    pub group_edits: Vec<Range<usize>>,
 }
 
 impl Default for LogState {
@@ -60,6 +65,7 @@ impl Default for LogState {
             blocked: None,
             unsettled: Unsettled::default(),
             groups: GroupTable::default(),
+            group_edits: Vec::new(),
         }
     }
 }
@@ -179,7 +185,8 @@ impl Core {
         self.log.taken = Offset(start.0 + edits.len() as u64);
         self.log.unsettled.seal();
         let groups = std::mem::take(&mut self.log.groups);
-        Some(EditBatch { edits, start, count, groups, group_count: self.take_group_count() })
+        let group_edits = std::mem::take(&mut self.log.group_edits);
+        Some(EditBatch { edits, start, count, groups, group_count: self.take_group_count(), group_edits })
     }
 
     /// The log is as durable as the policy demands up to `written`: lets the replies go that waited for it.

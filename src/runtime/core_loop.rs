@@ -431,7 +431,7 @@ impl CoreLoop {
             && let Some(taken) = self.core.take_edits(std::mem::take(&mut self.spare_edits))
         {
             self.edits_since = None;
-            let EditBatch { edits, start, count, groups, group_count } = taken;
+            let EditBatch { edits, start, count, groups, group_count, group_edits: _ } = taken;
             let batch = Batch { edits, groups, start, count, settled: self.core.settled_record() };
             let sequence = log.append(batch, now, ticks, &mut self.ring);
             self.core.note_record(sequence, group_count);
