@@ -236,7 +236,9 @@ impl Core {
         match why {
             Answer::Broken => Reply::new(&mut reply, transaction.protocol).null_array(),
             Answer::Refused | Answer::Reply | Answer::Granted(_) | Answer::Yielded(_) | Answer::Ran => {
-                reply.extend_from_slice(error)
+                // Commands of a pipeline are answered one by one.
+                let replies = if transaction.exec { 1 } else { transaction.program.commands.len() };
+                (0..replies).for_each(|_| reply.extend_from_slice(error));
             }
         }
         self.reply_to_transaction(&transaction, &reply);
