@@ -195,12 +195,13 @@ impl Core {
             return;
         }
         self.log.released = released;
-        self.close_groups();
-        self.serve_granted();
+        // First, so that nobody who runs now is told to wait for what has been released.
         self.log.unsettled.settle(released);
         if released >= self.log.unsettled.all_until() {
             self.log.unsettled.note_all(Offset(0));
         }
+        self.close_groups();
+        self.serve_granted();
         for connection in std::mem::take(&mut self.gated) {
             if let Some(session) = self.session_mut(connection) {
                 session.gated = false;
