@@ -246,6 +246,7 @@ impl Core {
     ) -> Offset {
         let start = out.len();
         if row.traits.has(Traits::WRITE)
+            && !self.promised
             && let Some(error) = self.log.refusal(self.shard)
         {
             Reply::new(out, caller.protocol).error(&error);

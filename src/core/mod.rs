@@ -82,6 +82,9 @@ pub struct Core {
     groups: groups::Groups,
     /// Edits that had to end a record, before those in the keyspace.
     sealed: VecDeque<turn::EditBatch>,
+    /// A part of a transaction is being run: whether the log takes its writes was asked when its intents were granted, and other
+    /// parts have relied on the answer.
+    promised: bool,
     sessions: Slab<Session>,
     generation: u32,
     ids: u64,
@@ -152,6 +155,7 @@ impl Core {
             participation: Default::default(),
             groups: groups::Groups::new(options.shards, 0),
             sealed: VecDeque::new(),
+            promised: false,
             sessions: Slab::new(),
             generation: 0,
             ids: 0,

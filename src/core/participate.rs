@@ -251,6 +251,7 @@ impl Core {
             self.seal_batch();
         }
         let edits_before = self.owner.keyspace.edits().len();
+        self.promised = true;
         let mut until = Offset(0);
         let mut at = range.start;
         while at < range.end {
@@ -270,6 +271,7 @@ impl Core {
             }
             at = together;
         }
+        self.promised = false;
         if let Some(group) = group {
             if self.owner.keyspace.edits().len() == edits_before {
                 // The group must be found in this shard's log all the same, at an offset of its own.
