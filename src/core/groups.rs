@@ -180,6 +180,10 @@ impl Core {
 
     /// A part of the group was executed here for the transaction of this age; `edits` is where its edits lie in the batch.
     pub(super) fn note_group(&mut self, age: Age, group: &Group, edits: Range<usize>) {
+        if self.log.failed.is_some() {
+            // It will never be closed, so it keeps nothing; the others hear of the failure.
+            return;
+        }
         let id = GroupId { front: age.front, number: group.number };
         let end = self.log.end(&self.owner);
         self.log.groups.push(id, &group.participants);

@@ -311,6 +311,10 @@ impl Core {
     }
 
     fn mark_gated(&mut self, connection: ConnectionId) {
+        if self.log.failed.is_some() {
+            // It would wait for ever.
+            return self.close(connection, Closing::Now);
+        }
         if let Some(session) = self.sessions.get_mut(connection.index as usize)
             && !session.gated
         {
