@@ -219,7 +219,13 @@ impl Core {
         let until = self.run_calls(ticket.age(from), calls, range, group, ready.buffer());
         ready.answer(ticket, Answer::Ran, start);
         self.expect_release(from, until);
-        self.replies[from.0 as usize].ready = ready;
+        let outbox = &mut self.replies[from.0 as usize];
+        let meanwhile = std::mem::replace(&mut outbox.ready, ready);
+        if !meanwhile.is_empty() {
+            // A group with a shard whose log has failed ends this log, too, and sets others free.
+            outbox.ready.append(&meanwhile);
+            outbox.ready.log_failed |= meanwhile.log_failed;
+        }
     }
 
     fn answer_transaction(&mut self, from: ShardId, ticket: Ticket, answer: Answer, bytes: &[u8]) {

@@ -140,7 +140,7 @@ impl Run {
 
     /// Steps until the input ends, with the event somewhere in between.
     fn steps_until(&mut self, event: Event, over: impl Fn(&Run) -> bool) {
-        let mut crashes = self.rng.u8(1..=2);
+        let mut times = self.rng.u8(1..=2);
         let mut at = self.rng.u32(..self.left);
         let mut blocked = None;
         // A client that hears nothing must not keep the others from their end: what it waits for is found there.
@@ -148,13 +148,12 @@ impl Run {
             if over(self) || self.problem.is_some() {
                 break;
             }
-            if event != Event::Nothing && self.left <= at && crashes > 0 {
-                crashes -= 1;
+            if event != Event::Nothing && self.left <= at && times > 0 {
+                times -= 1;
                 at = self.rng.u32(..=self.left);
                 match event {
                     Event::Nothing => {}
                     Event::Crash => {
-                        // The last steps before it are still under way.
                         self.crash();
                     }
                     Event::Shutdown => return self.shut_down(),
@@ -162,12 +161,13 @@ impl Run {
                         self.may_close = true;
                         let core = self.world.random_core();
                         self.world.fail_log(core);
-                        crashes = 0;
+                        times = 0;
                     }
                     Event::LogBlocks => {
                         let core = self.world.random_core();
                         self.world.block_log(core, true);
                         blocked = Some((core, self.left / 2));
+                        times = 0;
                     }
                 }
             }
