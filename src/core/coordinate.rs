@@ -607,9 +607,8 @@ impl Core {
     pub(super) fn unhold(&mut self, connection: ConnectionId) {
         if let Some(session) = self.session_mut(connection) {
             session.held = false;
-            if session.input.is_empty() {
-                self.close_if_ended(connection);
-            } else {
+            // Without input that is kept here there may be some being run right now: it isn't over before that is.
+            if !session.input.is_empty() || session.input_ended {
                 self.mark_resumable(connection);
             }
         }
