@@ -43,7 +43,9 @@ impl Log {
 
     fn groups(&self) -> impl Iterator<Item = (GroupId, Vec<ShardId>)> {
         let written = self.batches[..self.written].iter();
-        written.flat_map(|batch| batch.groups.groups(Sequence::NONE).iter().map(|one| (one.id, one.participants().collect())))
+        written.flat_map(|batch| {
+            batch.groups.groups(Sequence::NONE).iter().map(|one| (one.id, one.participants().collect()))
+        })
     }
 
     /// Whether it holds edits of one of these groups that change anything.

@@ -238,7 +238,8 @@ impl Run {
             let Some(at) = self.clients.iter().position(|client| client.place == place) else { continue };
             let mut found = self.clients[at].hear(&bytes, &mut self.notes);
             if closed {
-                found = found.and(self.clients[at].closed().or_else(|why| if self.may_close { Ok(()) } else { Err(why) }));
+                found =
+                    found.and(self.clients[at].closed().or_else(|why| if self.may_close { Ok(()) } else { Err(why) }));
                 self.reconnect(at);
             }
             self.problem = self.problem.take().or(found.err());
@@ -267,7 +268,8 @@ impl Run {
             if self.problem.is_some() {
                 return;
             }
-            let quiet = self.world.is_quiet() && self.clients.iter().all(|client| client.is_idle() && !client.has_ended());
+            let quiet =
+                self.world.is_quiet() && self.clients.iter().all(|client| client.is_idle() && !client.has_ended());
             if quiet {
                 return;
             }

@@ -208,7 +208,8 @@ impl World {
         let together = self.rng.bool();
         let core = &mut self.sites[at].core;
         let input = |(connection, bytes)| Input { connection, bytes };
-        let inputs = inputs.iter().map(|(connection, bytes)| input((*connection, bytes.as_slice()))).collect::<Vec<_>>();
+        let inputs =
+            inputs.iter().map(|(connection, bytes)| input((*connection, bytes.as_slice()))).collect::<Vec<_>>();
         let chunk = if together { inputs.len().max(1) } else { 1 };
         inputs.chunks(chunk).for_each(|inputs| core.receive(inputs));
     }

@@ -245,16 +245,22 @@ pub fn forget_hasty_reads(history: &mut History) {
     let keys = |op: &Op| op.calls.iter().flat_map(|(call, _)| call.keys()).collect::<Vec<_>>();
     let unsure = history.ops.iter().filter(|op| !op.certain).map(|op| (op.start, op.end, keys(op)));
     let unsure = unsure.collect::<Vec<_>>();
-    history.ops.retain(|op| {
-        // Who changes nothing has nothing to wait for either.
-        let nothing = |answer: &Answer| matches!(answer, Answer::NoKey | Answer::Count(0));
-        let reads = op.certain && op.calls.iter().all(|(call, answer)| call.only_reads() || nothing(answer));
+    let is_hasty = |op: &Op| {
         let own = keys(op);
         let saw = |(start, end, keys): &(u64, u64, Vec<Key>)| {
             *start < op.end && op.end <= *end && own.iter().any(|key| keys.contains(key))
         };
-        !(reads && unsure.iter().any(saw))
-    });
+        op.certain && unsure.iter().any(saw)
+    };
+    // Who changes nothing has nothing to wait for either.
+    let nothing = |answer: &Answer| matches!(answer, Answer::NoKey | Answer::Count(0));
+    let reads = |op: &Op| op.calls.iter().all(|(call, answer)| call.only_reads() || nothing(answer));
+    history.ops.retain(|op| !(is_hasty(op) && reads(op)));
+    // What a transaction read is no surer than if it had been read alone.
+    for op in history.ops.iter_mut().filter(|op| is_hasty(op)) {
+        let reads = op.calls.iter_mut().filter(|(call, _)| call.only_reads());
+        reads.for_each(|(_, answer)| *answer = Answer::Unknown);
+    }
 }
 
 /// A history over several kills and restarts.
