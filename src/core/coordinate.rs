@@ -13,7 +13,7 @@ use shards::transaction::{Acquisition, Age, Ask, Step, Verdict};
 use shards::units::{Db, Offset, ShardId};
 use shards::watches::Watcher;
 use smallvec::SmallVec;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The transactions of this core's connections.
 #[derive(Default)]
@@ -61,6 +61,8 @@ pub(super) struct Transaction {
     pub(super) answers: Vec<Vec<u8>>,
     /// Entries for the scratch keyspace.
     pub(super) fetched: Vec<Vec<u8>>,
+    /// Shards that had them from edits which are not in their logs yet.
+    pub(super) read_unwritten: SmallVec<[ShardId; 2]>,
     /// It is not to run in part: a shard that takes no writes refuses all of it.
     pub(super) whole: bool,
     /// Replies of commands that ran on it, in the form of `ran` without its start.
@@ -115,6 +117,7 @@ impl Core {
             step: 0,
             answers: vec![Vec::new(); program.parts.len()],
             fetched: Vec::new(),
+            read_unwritten: SmallVec::new(),
             whole,
             scratched: Vec::new(),
             group: None,
@@ -316,6 +319,7 @@ impl Core {
 
     fn on_ran(&mut self, index: usize, from: ShardId, participant: u16, bytes: &[u8]) {
         let until = ran::until(bytes);
+        let known = if from == self.shard { self.log.released } else { self.written_by(from) };
         let transaction = self.transaction(index);
         if from == transaction.age.front {
             transaction.until = transaction.until.max(until);
@@ -341,6 +345,9 @@ impl Core {
             }
             Phase::Fetching(missing) => {
                 // Entries for the scratch keyspace, not replies.
+                if until > known {
+                    transaction.read_unwritten.push(from);
+                }
                 let mut at = ran::FIRST;
                 while at < bytes.len() {
                     let (entries, next) = ran::next(bytes, at);
@@ -405,13 +412,13 @@ impl Core {
             let group = transaction.group.clone().filter(|group| group.participants.contains(&front));
             (std::mem::take(&mut transaction.program.parts[participant as usize].calls), group)
         });
-        let watcher = Watcher(transaction.watcher);
+        let (watcher, whole) = (Watcher(transaction.watcher), transaction.whole);
         if transaction.long.as_ref().is_some_and(|long| long.writes()) {
             self.hold_log(age);
         }
         let mut out = Vec::new();
         self.caller = Some(connection);
-        self.run_calls(age, &calls, 0..calls.len(), group.as_ref(), &mut out);
+        self.run_calls(age, &calls, 0..calls.len(), group.as_ref(), whole, &mut out);
         self.caller = None;
         if direct {
             self.owner.keyspace.unwatch(watcher);
@@ -527,8 +534,17 @@ impl Core {
         }
         let age = transaction.age;
         let participants: Vec<ShardId> = transaction.program.participants().collect();
-        let group = self.new_group(homeward.iter().map(|(shard, _)| *shard));
+        // What was read and isn't in its log yet must not be missing where its copies are found after a crash.
+        let sources = std::mem::take(&mut self.transaction(index).read_unwritten);
+        let mut logs: BTreeSet<ShardId> = homeward.iter().map(|(shard, _)| *shard).collect();
+        logs.extend(sources);
+        let group = self.new_group(logs.iter().copied());
         let mut adoptions = BTreeMap::new();
+        if group.is_some() {
+            let participant = |shard: &ShardId| participants.iter().position(|other| other == shard);
+            let index = |shard| participant(shard).expect("it was asked for its entries") as u16;
+            adoptions.extend(logs.iter().map(|shard| (index(shard), CallBatch::default())));
+        }
         for (shard, edits) in &homeward {
             let participant = participants.iter().position(|other| other == shard);
             let participant = participant.expect("a command touches no key that it doesn't name") as u16;

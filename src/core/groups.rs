@@ -87,6 +87,11 @@ impl Groups {
         // Unique over restarts, unless a server makes more than a million groups per millisecond of its life.
         Groups { peers: vec![Peer::default(); shards as usize], last_number: start_ms << 20, ..Groups::default() }
     }
+
+    /// Nothing waits for a log.
+    pub(super) fn is_idle(&self) -> bool {
+        self.open.is_empty() && self.kept.is_empty() && self.done.is_empty() && self.waiting.is_empty()
+    }
 }
 
 impl Core {
@@ -179,6 +184,10 @@ impl Core {
 
     /// A part of the group was executed here for the transaction of this age; `edits` is where its edits lie in the batch.
     pub(super) fn note_group(&mut self, age: Age, group: &Group, edits: Range<usize>) {
+        if self.log.failed.is_some() {
+            // It will never be closed, so it keeps nothing; the others hear of the failure.
+            return;
+        }
         let id = GroupId { front: age.front, number: group.number };
         let end = self.log.end(&self.owner);
         self.log.groups.push(id, &group.participants, edits);

@@ -238,6 +238,24 @@ impl Core {
         self.coordination.is_empty()
     }
 
+    /// Asserts that nothing is under way: no transaction or part of one, no intent, no command that waits for them, no group
+    /// that is open, and no reply that anybody waits for. To be true once everything that was sent between cores has arrived
+    /// and the logs are written.
+    pub fn check_idle(&self) {
+        assert!(self.coordination.is_empty(), "a transaction is left on the core of its connection");
+        self.participation.intents.check_invariants();
+        assert!(self.participation.is_idle(), "intents, or commands that wait for them, are left");
+        assert!(self.groups.is_idle(), "a group is open, or a reply waits for another log");
+        assert!(self.resumable.is_empty(), "input waits that could be run");
+        let unsent = |outbox: &Outbox| outbox.unanswered > 0 || !outbox.batch.is_empty();
+        assert!(!self.outboxes.iter().any(unsent), "calls to other cores are under way");
+        assert!(self.replies.iter().all(|outbox| outbox.waiting.is_empty()), "replies to other cores wait for the log");
+        for session in self.sessions().filter(|session| session.closing != Closing::Now) {
+            let waits = session.held || session.flying > 0 || !session.replies.is_direct();
+            assert!(!waits, "client {} waits: held {}, {} flying", session.id, session.held, session.flying);
+        }
+    }
+
     pub fn session(&self, connection: ConnectionId) -> Option<&Session> {
         self.sessions.get(connection.index as usize).filter(|session| session.connection == connection)
     }
@@ -291,6 +309,10 @@ impl Core {
     }
 
     fn mark_gated(&mut self, connection: ConnectionId) {
+        if self.log.failed.is_some() {
+            // It would wait for ever.
+            return self.close(connection, Closing::Now);
+        }
         if let Some(session) = self.sessions.get_mut(connection.index as usize)
             && !session.gated
         {

@@ -86,7 +86,7 @@ impl Core {
             Message::Run => {
                 let kept = self.participation.kept.remove(&age).expect("it was asked before");
                 let group = kept.question.group.as_ref();
-                self.run_and_answer(from, ticket, &kept.calls, 0..kept.calls.len(), group);
+                self.run_and_answer(from, ticket, &kept.calls, 0..kept.calls.len(), group, kept.question.whole);
                 self.owner.keyspace.unwatch(Watcher(kept.question.watcher));
                 self.release_intents(age);
             }
@@ -96,7 +96,7 @@ impl Core {
                 if self.participation.kept.get(&age).is_some_and(|kept| kept.question.holds_log) {
                     self.hold_log(age);
                 }
-                self.run_and_answer(from, ticket, batch, at + 1..at + 1 + used, step.group.as_ref());
+                self.run_and_answer(from, ticket, batch, at + 1..at + 1 + used, step.group.as_ref(), true);
             }
             Message::Forget => {
                 if let Some(kept) = self.participation.kept.remove(&age) {
@@ -175,7 +175,7 @@ impl Core {
         range: Range<usize>,
     ) {
         match self.objection(question.watcher, question.whole, calls, range.clone()) {
-            None => self.run_and_answer(from, ticket, calls, range, question.group.as_ref()),
+            None => self.run_and_answer(from, ticket, calls, range, question.group.as_ref(), question.whole),
             Some((answer, error)) => self.answer_transaction(from, ticket, answer, &error),
         }
         self.owner.keyspace.unwatch(Watcher(question.watcher));
@@ -232,13 +232,20 @@ impl Core {
         calls: &CallBatch,
         range: Range<usize>,
         group: Option<&Group>,
+        whole: bool,
     ) {
         let mut ready = std::mem::take(&mut self.replies[from.0 as usize].ready);
         let start = ready.buffer().len();
-        let until = self.run_calls(ticket.age(from), calls, range, group, ready.buffer());
+        let until = self.run_calls(ticket.age(from), calls, range, group, whole, ready.buffer());
         ready.answer(ticket, Answer::Ran, start);
         self.expect_release(from, until);
-        self.replies[from.0 as usize].ready = ready;
+        let outbox = &mut self.replies[from.0 as usize];
+        let meanwhile = std::mem::replace(&mut outbox.ready, ready);
+        if !meanwhile.is_empty() {
+            // A group with a shard whose log has failed ends this log, too, and sets others free.
+            outbox.ready.append(&meanwhile);
+            outbox.ready.log_failed |= meanwhile.log_failed;
+        }
     }
 
     fn answer_transaction(&mut self, from: ShardId, ticket: Ticket, answer: Answer, bytes: &[u8]) {
@@ -261,6 +268,7 @@ impl Core {
         calls: &CallBatch,
         range: Range<usize>,
         group: Option<&Group>,
+        whole: bool,
         out: &mut Vec<u8>,
     ) -> Offset {
         let start = ran::begin(out);
@@ -269,7 +277,7 @@ impl Core {
             // Recovery can't leave out the emptying of a database, only cut the log before it: nothing else may be in its record.
             self.seal_batch();
         }
-        self.log.promised = group.is_some();
+        self.log.promised = whole;
         // A long transaction's edits are all there is in the batch, and all belong to its group.
         let holding = self.participation.holding_log.contains(&age);
         let edits_before = if holding { 0 } else { self.owner.keyspace.edits().len() };

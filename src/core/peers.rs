@@ -110,6 +110,7 @@ impl Core {
         if !held.is_empty() {
             outbox.waiting.push_back((held_until, held));
         }
+        self.refuse_waiting();
         start_at + count
     }
 
@@ -124,6 +125,7 @@ impl Core {
             Some((last, waiting)) if *last >= until => waiting.append(&batch),
             Some(_) | None => outbox.waiting.push_back((until, batch)),
         }
+        self.refuse_waiting();
     }
 
     /// Runs ahead of the calls: asks for the buckets of those `BUCKETS_AHEAD` on, and for the entries of those half as far, whose

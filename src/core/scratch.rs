@@ -27,7 +27,8 @@ impl Core {
                 }
             }
         }
-        self.log.unsettled_end(&self.owner)
+        // Where they end that are not written, for whoever makes something of them.
+        if self.log.persistent { self.log.end(&self.owner) } else { Offset(0) }
     }
 
     /// The owner's side: makes the edits its own. Whether the log takes them was asked when the intents were granted.

@@ -194,12 +194,13 @@ impl Core {
             return;
         }
         self.log.released = released;
-        self.close_groups();
-        self.serve_granted();
+        // First, so that nobody who runs now is told to wait for what has been released.
         self.log.unsettled.settle(released);
         if released >= self.log.unsettled.all_until() {
             self.log.unsettled.note_all(Offset(0));
         }
+        self.close_groups();
+        self.serve_granted();
         for connection in std::mem::take(&mut self.gated) {
             if let Some(session) = self.session_mut(connection) {
                 session.gated = false;
@@ -226,13 +227,24 @@ impl Core {
             return;
         }
         self.log.failed = Some(why.to_string());
-        let refusal = self.log.refusal(self.shard).expect("a failed log refuses");
         for connection in std::mem::take(&mut self.gated) {
             if let Some(session) = self.session_mut(connection) {
                 session.gated = false;
             }
             self.close(connection, Closing::Now);
         }
+        self.refuse_waiting();
+        self.replies.iter_mut().for_each(|outbox| outbox.ready.log_failed = true);
+        self.abandon_groups();
+    }
+
+    /// Once the log has failed, what waits for it is answered with that: to peers' calls, also to those that come later and see
+    /// what was not written.
+    pub(super) fn refuse_waiting(&mut self) {
+        if self.log.failed.is_none() {
+            return;
+        }
+        let refusal = self.log.refusal(self.shard).expect("a failed log refuses");
         for outbox in &mut self.replies {
             for (_, batch) in outbox.waiting.drain(..) {
                 for (ticket, _, _) in batch.iter() {
@@ -241,9 +253,7 @@ impl Core {
                     outbox.ready.close(ticket, start);
                 }
             }
-            outbox.ready.log_failed = true;
         }
-        self.abandon_groups();
     }
 
     /// Bytes of edits whose replies can't go yet: what a slow disk makes pile up. `fresh` bytes of them don't count, having come

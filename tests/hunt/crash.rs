@@ -6,7 +6,7 @@
 
 use super::driver::{Recording, Tally};
 use super::history::{History, Op};
-use super::model::Key;
+use super::model::{Answer, Key};
 use super::settings::{Settings, keys_on};
 use super::workload::{Kind, Mix, Planner};
 use crate::support::{Client, DataDir, Resp, Server};
@@ -239,17 +239,28 @@ impl Set {
 /// Takes out the reads that may have seen an effect whose writer got no reply: sent before they ended, on one of their
 /// keys. What is left has an order if the whole had one.
 pub fn forget_hasty_reads(history: &mut History) {
+    // What a transaction read before its EXEC got lost is such a read, too.
+    let unsure = history.ops.iter_mut().filter(|op| !op.certain);
+    unsure.flat_map(|op| &mut op.calls).for_each(|(_, answer)| *answer = Answer::Unknown);
     let keys = |op: &Op| op.calls.iter().flat_map(|(call, _)| call.keys()).collect::<Vec<_>>();
     let unsure = history.ops.iter().filter(|op| !op.certain).map(|op| (op.start, op.end, keys(op)));
     let unsure = unsure.collect::<Vec<_>>();
-    history.ops.retain(|op| {
-        let reads = op.certain && op.calls.iter().all(|(call, _)| call.only_reads());
+    let is_hasty = |op: &Op| {
         let own = keys(op);
         let saw = |(start, end, keys): &(u64, u64, Vec<Key>)| {
             *start < op.end && op.end <= *end && own.iter().any(|key| keys.contains(key))
         };
-        !(reads && unsure.iter().any(saw))
-    });
+        op.certain && unsure.iter().any(saw)
+    };
+    // Who changes nothing has nothing to wait for either.
+    let nothing = |answer: &Answer| matches!(answer, Answer::NoKey | Answer::Count(0));
+    let reads = |op: &Op| op.calls.iter().all(|(call, answer)| call.only_reads() || nothing(answer));
+    history.ops.retain(|op| !(is_hasty(op) && reads(op)));
+    // What a transaction read is no surer than if it had been read alone.
+    for op in history.ops.iter_mut().filter(|op| is_hasty(op)) {
+        let reads = op.calls.iter_mut().filter(|(call, _)| call.only_reads());
+        reads.for_each(|(_, answer)| *answer = Answer::Unknown);
+    }
 }
 
 /// A history over several kills and restarts.

@@ -233,7 +233,8 @@ impl<'a> Session<'a> {
     }
 }
 
-fn answer(call: &Call, reply: &Resp, versions: &mut Versions) -> Result<Answer, String> {
+/// What a reply means; an error if no such command can give it.
+pub fn answer(call: &Call, reply: &Resp, versions: &mut Versions) -> Result<Answer, String> {
     let mut value = |reply: &Resp| match reply {
         Resp::Nil => Some(NIL),
         Resp::Bulk(bytes) => versions.parse(bytes).filter(|version| *version != NIL),
