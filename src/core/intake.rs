@@ -39,10 +39,13 @@ struct Request {
     command: Option<CommandNumber>,
     prefetch: Option<(Db, PrefetchTicket)>,
     target: Target,
-    /// With this one begins a pipeline over several shards that ends before the request with this index.
+    /// It belongs to a pipeline over several shards that ends before the request with this index; or `LONG`; 0 for all others.
     pipeline_end: u32,
     inline: Option<Box<Words>>,
 }
+
+/// In place of an index: a request of very many arguments.
+const LONG: u32 = u32::MAX;
 
 /// Where a request's keys are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,7 +93,7 @@ impl Request {
             command: None,
             prefetch: None,
             target: Target::Alone,
-            pipeline_end: 0,
+            pipeline_end: if spans as usize > long::ARGS_MAX { LONG } else { 0 },
             inline,
         }
     }
@@ -293,21 +296,12 @@ impl Core {
             }
             let Some(request) = at.checked_sub(BUCKETS_AHEAD).and_then(|due| requests.get(due)) else { continue };
             let source = &sources[request.source as usize];
-            if source.state == SourceState::Stopped || at - BUCKETS_AHEAD < piped {
+            if source.state == SourceState::Stopped {
                 continue;
             }
-            let begins = at - BUCKETS_AHEAD;
-            if begins < request.pipeline_end as usize
-                && self.run_pipeline(source, &requests[begins..request.pipeline_end as usize], spans)
+            if request.pipeline_end != 0 && self.run_otherwise(at - BUCKETS_AHEAD, &mut piped, sources, requests, spans)
             {
-                piped = request.pipeline_end as usize;
                 continue;
-            }
-            if request.spans as usize > long::ARGS_MAX {
-                let source = &mut sources[request.source as usize];
-                if self.take_long(source, request, spans) {
-                    continue;
-                }
             }
             let source = &sources[request.source as usize];
             if self.dispatch(source.connection, request.command, request.args(source, spans)) == Flow::Hold {
@@ -318,7 +312,34 @@ impl Core {
         }
     }
 
+    /// A request that is part of a pipeline over several shards, or of very many arguments. `false`: it is to be dispatched by
+    /// itself after all.
+    #[inline(never)]
+    fn run_otherwise(
+        &mut self,
+        at: usize,
+        piped: &mut usize,
+        sources: &mut [Source<'_>],
+        requests: &[Request],
+        spans: &[Span],
+    ) -> bool {
+        let request = &requests[at];
+        if at < *piped {
+            return true;
+        }
+        if request.pipeline_end == LONG {
+            return self.take_long(&mut sources[request.source as usize], request, spans);
+        }
+        let end = request.pipeline_end as usize;
+        let runs = self.run_pipeline(&sources[request.source as usize], &requests[at..end], spans);
+        if runs {
+            *piped = end;
+        }
+        runs
+    }
+
     /// Finds out which requests of one connection, one after the other, go to several shards: these run as one.
+    #[inline(never)]
     fn aim(&mut self, sources: &[Source<'_>], intake: &mut Intake) {
         let Intake { spans, requests } = intake;
         let mut at = 0;
@@ -368,6 +389,7 @@ impl Core {
 
     /// Runs requests of one connection as one transaction, so that their effects are seen in the order sent. `false`: it can't
     /// be, and each is dispatched by itself.
+    #[inline(never)]
     fn run_pipeline(&mut self, source: &Source<'_>, requests: &[Request], spans: &[Span]) -> bool {
         let connection = source.connection;
         let Some(session) = self.sessions.get(connection.index as usize) else { return false };
@@ -406,6 +428,7 @@ impl Core {
     }
 
     /// Hands a request of many keys over to be run in slices, buffer and all; what follows it waits. Whether it did.
+    #[inline(never)]
     fn take_long(&mut self, source: &mut Source<'_>, request: &Request, spans: &[Span]) -> bool {
         let Some(number) = request.command else { return false };
         let (Run::Shard(row), Bytes::Accumulated(bytes)) = (self.catalog.get(number).run, &mut source.bytes) else {

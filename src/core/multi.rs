@@ -35,6 +35,7 @@ const WATCH_INSIDE: CommandError = CommandError::new("ERR WATCH inside MULTI is 
 const ABORTED: CommandError = CommandError::new("EXECABORT Transaction discarded because of previous errors.");
 
 impl Core {
+    #[inline(never)]
     pub(super) fn queue(&mut self, connection: ConnectionId, number: CommandNumber, args: Args<'_>) -> Flow {
         if self.catalog.get(number).traits().has(Traits::NO_MULTI) {
             self.refuse_call(connection, Some(number), &NOT_INSIDE);

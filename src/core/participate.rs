@@ -481,6 +481,7 @@ impl Core {
     }
 
     /// Goes on with everybody who was granted meanwhile, which may grant others.
+    #[inline]
     pub(super) fn serve_granted(&mut self) {
         while let Some((age, verdict)) = self.participation.intents.next_granted() {
             if self.participation.parked.contains_key(&age) {

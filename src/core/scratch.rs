@@ -28,7 +28,8 @@ impl Core {
             }
         }
         // Where they end that are not written, for whoever makes something of them.
-        if self.log.persistent { self.log.end(&self.owner) } else { Offset(0) }
+        let end = self.log.end(&self.owner);
+        if self.log.persistent && end > self.log.released { end } else { Offset(0) }
     }
 
     /// The owner's side: makes the edits its own. Whether the log takes them was asked when the intents were granted.

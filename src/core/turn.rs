@@ -73,7 +73,7 @@ pub const BACKLOG_BYTES_MAX: u64 = 64 << 20;
 impl LogState {
     /// Why a write can't be taken, if so. Asked before executing: an edit that can't be logged never happens.
     pub fn refusal(&self, shard: ShardId) -> Option<CommandError> {
-        if !self.persistent || (self.promised && self.failed.is_none()) {
+        if !self.persistent || self.promised {
             return None;
         }
         let why = match (&self.failed, &self.blocked) {
@@ -118,7 +118,7 @@ impl LogState {
 
     /// What the reply of a command that made no edit depends on.
     pub(super) fn seen_by(&self, owner: &Owner, row: &'static Row<Handler>, args: Args<'_>, db: Db) -> Offset {
-        if self.policy != FsyncPolicy::Always || self.unsettled.is_empty() || self.failed.is_some() {
+        if self.policy != FsyncPolicy::Always || self.unsettled.is_empty() {
             return Offset(0);
         }
         if reaches_beyond_its_keys(row) {
@@ -137,8 +137,7 @@ impl LogState {
 
     /// What a reply that shows much of the keyspace depends on.
     pub(super) fn unsettled_end(&self, owner: &Owner) -> Offset {
-        // What a failed log has not written never will be: to wait for it would be for ever.
-        if self.policy != FsyncPolicy::Always || self.unsettled.is_empty() || self.failed.is_some() {
+        if self.policy != FsyncPolicy::Always || self.unsettled.is_empty() {
             return Offset(0);
         }
         self.end(owner)
