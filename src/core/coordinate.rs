@@ -20,6 +20,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub(super) struct Coordination {
     transactions: slab::Slab<Transaction>,
     by_number: BTreeMap<u64, usize>,
+    /// Transactions whose next step can be done.
+    pub(super) due: VecDeque<usize>,
     /// Long transactions whose next slice can be planned.
     pub(super) long: VecDeque<usize>,
     last_number: u64,
@@ -571,7 +573,8 @@ impl Core {
             Kind::Steps { .. } if transaction.long.is_some() => self.slice_done(index),
             Kind::Steps { .. } => {
                 transaction.step += 1;
-                self.run_step(index);
+                // Not from here: a client decides how many steps there are, and each would be on the stack.
+                self.coordination.due.push_back(index);
             }
         }
     }

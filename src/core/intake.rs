@@ -404,7 +404,7 @@ impl Core {
             return false;
         }
         let (db, protocol) = (session.db, session.protocol);
-        let mut program = Program::new(Kind::Direct, self.slots, self.shard, protocol);
+        let mut program = Program::new(Kind::Direct, self.slots, self.shard, protocol).with_room(requests.len());
         for request in requests {
             let number = request.command.expect("only known commands have a target");
             let Run::Shard(row) = self.catalog.get(number).run else { unreachable!("only these have a target") };

@@ -7,7 +7,7 @@ use super::execute::{MUTED_SLOT, wait_for_replies};
 use super::{Core, Flow, long};
 use crate::commands::catalog::{CommandNumber, Run};
 use crate::commands::{ServerCall, ServerHandler};
-use crate::router::batch::{CallBatch, ConnectionId, Ticket, Work};
+use crate::router::batch::{CallBatch, ConnectionId, RemoteCall, Ticket, Work};
 use crate::router::gather::{Ending, Gathering};
 use crate::router::program::{self, Kind, Program, Request, copy_args};
 use crate::session::Closing;
@@ -46,7 +46,7 @@ impl Core {
         let multi = session.multi.as_mut().expect("only after MULTI");
         let ticket = Ticket { connection, slot: MUTED_SLOT, part: 0, spread: true };
         multi.queued.push(ticket, Work::Command(number), Db(0), Protocol::Resp2, args.iter());
-        if multi.queued.bytes() > bytes_max {
+        if multi.queued.bytes() + multi.queued.len() * size_of::<RemoteCall>() > bytes_max {
             self.stats.query_buffer_limit_disconnections += 1;
             self.close(connection, Closing::Now);
             return Flow::Done;
@@ -127,7 +127,7 @@ impl Core {
     ) -> Program {
         let session = self.session(connection).expect("the caller's session outlives its call");
         let (mut db, protocol) = (session.db, session.protocol);
-        let mut program = Program::new(self.kind_of(queued), self.slots, self.shard, protocol);
+        let mut program = Program::new(self.kind_of(queued), self.slots, self.shard, protocol).with_room(queued.len());
         watched.iter().for_each(|(_, key)| program.watch(key));
         for call in queued.calls() {
             self.plan_queued(&mut program, connection, call.work, queued.args(call), &mut db);

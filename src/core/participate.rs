@@ -480,17 +480,27 @@ impl Core {
         }
     }
 
-    /// Goes on with everybody who was granted meanwhile, which may grant others.
+    /// Goes on with everybody who was granted meanwhile and with every step that is due, which may grant others.
     #[inline]
     pub(super) fn serve_granted(&mut self) {
-        while let Some((age, verdict)) = self.participation.intents.next_granted() {
-            if self.participation.parked.contains_key(&age) {
-                self.run_parked(age);
-            } else if age.front == self.shard {
-                self.on_own_verdict(age, verdict);
+        loop {
+            if let Some((age, verdict)) = self.participation.intents.next_granted() {
+                self.serve(age, verdict);
+            } else if let Some(index) = self.coordination.due.pop_front() {
+                self.run_step(index);
             } else {
-                self.act_on(age.front, age, verdict);
+                return;
             }
+        }
+    }
+
+    fn serve(&mut self, age: Age, verdict: Verdict) {
+        if self.participation.parked.contains_key(&age) {
+            self.run_parked(age);
+        } else if age.front == self.shard {
+            self.on_own_verdict(age, verdict);
+        } else {
+            self.act_on(age.front, age, verdict);
         }
     }
 }

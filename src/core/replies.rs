@@ -22,6 +22,7 @@ impl Core {
             Reply::new(&mut out, transaction.protocol).array(commands.len());
         }
         let answers = std::mem::take(&mut transaction.answers);
+        out.reserve(answers.iter().map(Vec::len).sum());
         let (connection, protocol) = (transaction.connection, transaction.protocol);
         self.assemble(connection, protocol, commands, &answers, &transaction.scratched, &mut out);
         out

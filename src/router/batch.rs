@@ -153,6 +153,15 @@ pub struct CallBatch {
 }
 
 impl CallBatch {
+    /// With room for so many calls of the usual size: growing bit by bit costs more than a short pipeline's commands.
+    pub fn with_room(calls: usize) -> Self {
+        CallBatch {
+            data: Vec::with_capacity(calls * USUAL_CALL_BYTES),
+            spans: Vec::with_capacity(calls * USUAL_CALL_ARGS),
+            calls: Vec::with_capacity(calls),
+            ..CallBatch::default()
+        }
+    }
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }
@@ -239,6 +248,8 @@ impl CallBatch {
     }
 }
 
+const USUAL_CALL_BYTES: usize = 48;
+const USUAL_CALL_ARGS: usize = 3;
 const BATCH_BYTES_KEPT: usize = 64 << 10;
 
 /// Answers from an owner to the core that asked.

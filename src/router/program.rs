@@ -99,6 +99,8 @@ pub struct Program {
     protocol: Protocol,
     part_of_shard: Vec<u16>,
     positions: Vec<usize>,
+    /// How many calls a part is made room for.
+    room: usize,
 }
 
 /// Calls inside a transaction are answered together.
@@ -134,7 +136,15 @@ impl Program {
             protocol,
             part_of_shard: vec![NO_PART; slots.shards() as usize],
             positions: Vec::new(),
+            room: 0,
         }
+    }
+
+    /// Makes room for so many commands, of which each part will get about its share.
+    pub fn with_room(mut self, commands: usize) -> Self {
+        self.room = commands;
+        self.commands.reserve(commands);
+        self
     }
 
     /// Plans a shard's command. On an error nothing was planned.
@@ -350,7 +360,7 @@ impl Program {
         let part = &mut self.part_of_shard[shard.0 as usize];
         if *part == NO_PART {
             *part = self.parts.len() as u16;
-            let (calls, claims) = (CallBatch::default(), CallBatch::default());
+            let (calls, claims) = (CallBatch::with_room(self.room), CallBatch::default());
             self.parts.push(Part { shard, calls, claims, writes: false });
         }
         *part
