@@ -241,7 +241,8 @@ fn pipelines_over_shards_take_effect_in_order() {
     let server = hunted_server(&settings);
     hunt_order(server.port, &settings).assert_clean();
     delay_lanes(&server, 100);
-    let fewer = Settings { pairs: settings.pairs / 10, ..settings.clone() };
+    // Keys of its own: what the first hunt had under way when its connections closed may still be run.
+    let fewer = Settings { pairs: settings.pairs / 10, seed: settings.seed.wrapping_add(1), ..settings.clone() };
     hunt_order(server.port, &fewer).assert_clean();
 }
 

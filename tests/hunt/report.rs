@@ -127,6 +127,8 @@ impl Report {
             let titles = self.anomalies.iter().filter_map(|told| told.lines().next()).collect::<Vec<_>>();
             panic!("{count} of {} histories have anomalies: {titles:#?}\nThe first: {anomaly}", self.histories);
         }
-        assert!(self.undecided * 10 <= self.histories, "{} of {} are undecided", self.undecided, self.histories);
+        // A search may give up: a budget of steps, not a verdict. Of few histories one says nothing about the rest.
+        let most = (self.histories / 10).max(1);
+        assert!(self.undecided <= most, "{} of {} are undecided", self.undecided, self.histories);
     }
 }
