@@ -227,7 +227,7 @@ impl Core {
         let (ticket, shard) = self.ticket(index, ask.participant);
         let transaction = &self.coordination.transactions[index];
         let calls = transaction.program.asked(ask.participant as usize);
-        let group = transaction.group.clone().filter(|group| group.participants.contains(&shard));
+        let group = self.group_on(index, shard);
         let holds_log = transaction.long.as_ref().is_some_and(|long| long.writes());
         let Transaction { watcher, whole, .. } = *transaction;
         let question = Question { ask, calls: calls.len() as u32, watcher, whole, group, holds_log };
@@ -405,22 +405,20 @@ impl Core {
     }
 
     /// Runs a part of the own shard: all of it, or the calls of a step.
-    fn run_here_in(&mut self, index: usize, participant: u16, step: Option<(CallBatch, Option<Group>)>) {
+    fn run_here_in(&mut self, index: usize, participant: u16, step: Option<CallBatch>) {
         let front = self.shard;
+        let own_group = self.group_on(index, front);
         let transaction = self.transaction(index);
         let (age, connection) = (transaction.age, transaction.connection);
         let direct = step.is_none();
-        let (calls, group) = step.unwrap_or_else(|| {
-            let group = transaction.group.clone().filter(|group| group.participants.contains(&front));
-            (std::mem::take(&mut transaction.program.parts[participant as usize].calls), group)
-        });
+        let calls = step.unwrap_or_else(|| std::mem::take(&mut transaction.program.parts[participant as usize].calls));
         let (watcher, whole) = (Watcher(transaction.watcher), transaction.whole);
         if transaction.long.as_ref().is_some_and(|long| long.writes()) {
             self.hold_log(age);
         }
         let mut out = Vec::new();
         self.caller = Some(connection);
-        self.run_calls(age, &calls, 0..calls.len(), group.as_ref(), whole, &mut out);
+        self.run_calls(age, &calls, 0..calls.len(), own_group.as_ref(), whole, &mut out);
         self.caller = None;
         if direct {
             self.owner.keyspace.unwatch(watcher);
@@ -450,34 +448,26 @@ impl Core {
         let busy: Vec<usize> = busy.collect();
         let writers = busy.iter().map(|part| &program.parts[*part]).filter(|part| part.writes).map(|part| part.shard);
         let writers: Vec<ShardId> = writers.collect();
-        transaction.phase = Phase::Running(busy.len());
+        let calls = busy.iter().map(|&part| {
+            let mut calls = CallBatch::default();
+            calls.append(&program.parts[part].calls, program.range(step, part));
+            (part as u16, calls)
+        });
+        let calls: BTreeMap<u16, CallBatch> = calls.collect();
         let group = self.new_group(writers.into_iter());
         self.transaction(index).group = group;
-        let mut here = None;
-        for part in busy {
-            let transaction = &self.coordination.transactions[index];
-            let mut calls = CallBatch::default();
-            calls.append(&transaction.program.parts[part].calls, transaction.program.range(step, part));
-            if transaction.program.parts[part].shard == self.shard {
-                here = Some((part as u16, calls));
-            } else {
-                self.send_step(index, part as u16, &calls);
-            }
-        }
-        if let Some((participant, calls)) = here {
-            let group = self.group_here(index);
-            self.run_here_in(index, participant, Some((calls, group)));
-        }
+        self.run_slice(index, calls);
     }
 
-    fn group_here(&self, index: usize) -> Option<Group> {
-        let group = self.coordination.transactions[index].group.clone();
-        group.filter(|group| group.participants.contains(&self.shard))
+    /// The transaction's group, if this shard takes part in it.
+    fn group_on(&self, index: usize, shard: ShardId) -> Option<Group> {
+        let group = self.coordination.transactions[index].group.as_ref();
+        group.filter(|group| group.participants.contains(&shard)).cloned()
     }
 
     fn send_step(&mut self, index: usize, participant: u16, calls: &CallBatch) {
         let (ticket, shard) = self.ticket(index, participant);
-        let group = self.transaction(index).group.clone().filter(|group| group.participants.contains(&shard));
+        let group = self.group_on(index, shard);
         self.outboxes[shard.0 as usize].batch.push_step(ticket, calls, 0..calls.len(), group);
         self.stats.lane_calls += 1;
     }
@@ -498,13 +488,14 @@ impl Core {
         self.send_steps(index, fetches);
     }
 
-    /// One step for each of these participants, the own last, as it may be the one that ends the phase.
+    /// Has these participants run these calls, as a step whose replies count.
     pub(super) fn run_slice(&mut self, index: usize, calls: BTreeMap<u16, CallBatch>) {
         self.transaction(index).phase = Phase::Running(calls.len());
         self.send_steps(index, calls);
     }
 
-    pub(super) fn send_steps(&mut self, index: usize, mut calls: BTreeMap<u16, CallBatch>) {
+    /// One step for each of these participants, the own last, as it may be the one that ends the phase.
+    fn send_steps(&mut self, index: usize, mut calls: BTreeMap<u16, CallBatch>) {
         let acquisition = &self.coordination.transactions[index].acquisition;
         let here = calls.keys().copied().find(|participant| acquisition.shard(*participant) == self.shard);
         let own = here.and_then(|participant| calls.remove(&participant));
@@ -512,8 +503,7 @@ impl Core {
             self.send_step(index, *participant, calls);
         }
         if let Some((participant, calls)) = here.zip(own) {
-            let group = self.group_here(index);
-            self.run_here_in(index, participant, Some((calls, group)));
+            self.run_here_in(index, participant, Some(calls));
         }
     }
 

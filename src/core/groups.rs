@@ -196,10 +196,6 @@ impl Core {
             let wants = &mut self.groups.peers[shard.0 as usize].wants;
             *wants = (*wants).max(end);
         }
-        if self.log.failed.is_some() {
-            // It will never be closed, so it can't keep intents until then.
-            return;
-        }
         let failed = participants.iter().copied().find(|shard| self.groups.peers[shard.0 as usize].failed);
         self.groups.open.push(Open { id, age, participants, end, ends: None, record: None });
         self.groups.unrecorded += 1;
