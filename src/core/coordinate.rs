@@ -416,7 +416,7 @@ impl Core {
         if transaction.long.as_ref().is_some_and(|long| long.writes()) {
             self.hold_log(age);
         }
-        let mut out = Vec::new();
+        let mut out = Vec::with_capacity(calls.len() * USUAL_REPLY_BYTES);
         self.caller = Some(connection);
         self.run_calls(age, &calls, 0..calls.len(), own_group.as_ref(), whole, &mut out);
         self.caller = None;
@@ -592,6 +592,9 @@ impl Core {
         self.reply_to_transaction(&transaction, &reply);
     }
 }
+
+/// With its length; more just grows the buffer.
+const USUAL_REPLY_BYTES: usize = 32;
 
 impl Transaction {
     /// Keeps a participant's replies behind those of earlier steps.

@@ -408,8 +408,10 @@ impl Core {
         for request in requests {
             let number = request.command.expect("only known commands have a target");
             let Run::Shard(row) = self.catalog.get(number).run else { unreachable!("only these have a target") };
-            let args = request.args(source, spans);
-            if let Err(error) = program.add(program::Request { number, row, args, db, draw: 0 }) {
+            let planned = program::Request { number, row, args: request.args(source, spans), db, draw: 0 };
+            if let Target::Shard(home) = request.target {
+                program.add_at(home, planned);
+            } else if let Err(error) = program.add(planned) {
                 let mut reply = Vec::new();
                 Reply::new(&mut reply, protocol).error(&error);
                 program.add_known(reply);

@@ -207,9 +207,23 @@ impl CallBatch {
     }
     /// Copies calls out of another batch.
     pub fn append(&mut self, other: &CallBatch, range: std::ops::Range<usize>) {
+        if range == (0..other.len()) {
+            return self.append_all(other);
+        }
         for call in &other.calls[range] {
             self.push(call.ticket, call.work, call.db, call.protocol, other.args(call).iter());
         }
+    }
+    /// In one piece.
+    fn append_all(&mut self, other: &CallBatch) {
+        let first_span = self.spans.len() as u32;
+        let base = self.data.len();
+        u32::try_from(base + other.data.len()).expect("a batch is cut off long before 4 GiB");
+        self.data.extend_from_slice(&other.data);
+        let moved = |span: &Span| Span { start: span.start + base as u32, len: span.len };
+        self.spans.extend(other.spans.iter().map(moved));
+        let moved = |call: &RemoteCall| RemoteCall { first_span: call.first_span + first_span, ..*call };
+        self.calls.extend(other.calls.iter().map(moved));
     }
     /// A step of a transaction, with its calls.
     pub fn push_step(

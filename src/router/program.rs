@@ -159,6 +159,12 @@ impl Program {
         Ok(())
     }
 
+    /// Plans a shard's command whose keys are all known to be on `home`. In a program without steps only.
+    pub fn add_at(&mut self, home: ShardId, request: Request<'_>) {
+        debug_assert_eq!(self.kind, Kind::Direct);
+        self.one(home, &request, request.args.iter());
+    }
+
     /// A server's command that runs on the front.
     pub fn add_here(&mut self, command: u16, args: Args<'_>) {
         self.commands.push(Planned::Here { command, args: args.iter().map(<[u8]>::to_vec).collect() });
