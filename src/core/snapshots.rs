@@ -30,7 +30,9 @@ pub struct Snapshots {
     pub backups: Vec<String>,
     /// How the last one ended; without one, as if it had been at the start.
     pub last: LastSave,
-    /// Edits since the last one that ended well began.
+    /// Where the last one that ended well ends in the shard's stream of edits.
+    pub base: Offset,
+    /// Edits since it began.
     pub changes: u64,
     changes_at_begin: u64,
     /// Why the last one failed, and until when (steady) none is begun unasked.
@@ -71,10 +73,12 @@ struct Waiting {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Growth {
     pub changes: u64,
-    /// Bytes of segments.
+    /// Bytes of edits logged since the last snapshot.
     pub log_bytes: u64,
     /// Of the last snapshot.
     pub snapshot_bytes: u64,
+    /// The most that one shard's segments take, of shards that have any that a snapshot would replace.
+    pub disk_bytes: u64,
 }
 
 /// What shard 0 says to a request.
@@ -146,7 +150,7 @@ impl Core {
             && growth.changes > 0
             && growth.log_bytes >= config.snapshot_log_bytes_min
             && grown >= growth.snapshot_bytes;
-        let by_limit = config.wal_bytes_max > 0 && growth.changes > 0 && growth.log_bytes >= config.wal_bytes_max / 2;
+        let by_limit = config.wal_bytes_max > 0 && growth.changes > 0 && growth.disk_bytes >= config.wal_bytes_max / 2;
         if by_time || by_size || by_limit {
             self.want_snapshot(true);
         }
@@ -224,6 +228,7 @@ impl Core {
         match &outcome {
             Ok(()) => {
                 self.snapshots.last.wall_ms = running.wall_ms;
+                self.snapshots.base = running.offset;
                 self.snapshots.changes -= self.snapshots.changes_at_begin;
             }
             Err(_) => self.snapshots.quiet_until_ms = self.now.steady_ms + RETRY_AFTER_MS,

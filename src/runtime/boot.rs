@@ -411,12 +411,15 @@ async fn run_core(seed: Seed) -> std::io::Result<()> {
     let log = log.zip(start).map(|(place, recovered)| {
         let preparer = Preparer::new(place.directory.clone(), background.clone());
         let (policy, segment_bytes) = (core.config.appendfsync.policy(), core.config.wal_segment_bytes);
-        let ShardRecovered { start, segments, saved_wall_ms, .. } = recovered;
+        let ShardRecovered { start, segments, base, .. } = recovered;
         let mut log = LogWriter::new(shard, place.epoch, policy, start, preparer, segment_bytes, segments, random_u32);
         log.bytes_max = core.config.wal_bytes_max;
         log.ask_for_segment();
         core.snapshots.begun = place.snapshot.unwrap_or(0);
-        core.snapshots.last.wall_ms = saved_wall_ms.unwrap_or(core.snapshots.last.wall_ms);
+        if let Some(base) = base {
+            core.snapshots.last.wall_ms = base.wall_ms;
+            core.snapshots.base = base.offset;
+        }
         let archive = Some(core.config.wal_archive_dir.clone()).filter(|path| !path.as_os_str().is_empty());
         let archive = archive.map(|path| path.join(format!("epoch-{}/shard-{}", place.epoch, shard.0)));
         let board = board.expect("there is one if there is a log");

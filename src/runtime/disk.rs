@@ -498,6 +498,10 @@ impl LogWriter {
         self.over_limit = None;
         self.preparer.recycle(done.into_iter().map(|old: OldSegment| old.path).collect(), archive);
     }
+    /// Whether there are segments that a snapshot would replace.
+    pub fn has_old(&self) -> bool {
+        !self.old.is_empty()
+    }
     /// Bytes of all segments, one that is being made not counted.
     pub fn bytes_on_disk(&self) -> u64 {
         let current = self.segment.as_ref().map_or(0, |segment| segment.prepared.bytes);

@@ -39,8 +39,8 @@ pub struct ShardRecovered {
     /// Edits that the log's next record must begin with: they say what the keys of skipped edits are, so that a later
     /// start comes to the same whether it skips those again or, as the groups are settled then, applies them.
     pub compensation: Vec<u8>,
-    /// When the snapshot was begun, if there is one.
-    pub saved_wall_ms: Option<u64>,
+    /// Where the log went on behind the snapshot, if there is one.
+    pub base: Option<Base>,
     /// The log's files: a snapshot will take their place.
     pub segments: Vec<OldSegment>,
     pub last_wall_ms: u64,
@@ -228,7 +228,7 @@ pub fn resume(
         bytes: recovered.bytes,
         cuts,
         compensation: skipped.compensation(keyspace),
-        saved_wall_ms: base.map(|base| base.wall_ms),
+        base,
         segments: old_segments(&place, recovered.next_sequence)?,
         last_wall_ms: recovered.last_wall_ms,
         last_steady_ms: recovered.last_steady_ms,

@@ -50,6 +50,7 @@ struct Progress {
     changes: AtomicU64,
     log_bytes: AtomicU64,
     snapshot_bytes: AtomicU64,
+    disk_bytes: AtomicU64,
 }
 
 impl Board {
@@ -79,6 +80,7 @@ impl Board {
             changes: sum(|shard| &shard.changes),
             log_bytes: sum(|shard| &shard.log_bytes),
             snapshot_bytes: sum(|shard| &shard.snapshot_bytes),
+            disk_bytes: self.shards.iter().map(|shard| shard.disk_bytes.load(Ordering::Relaxed)).max().unwrap_or(0),
         }
     }
 }
@@ -145,6 +147,9 @@ impl SnapshotWriter {
         doorbells: Arc<Vec<Doorbell>>,
         salt: fn() -> u32,
     ) -> Self {
+        let last = place.snapshot.and_then(|number| std::fs::metadata(place.directory.join(file_name(number))).ok());
+        let bytes = last.map_or(0, |last| last.len());
+        board.shards[place.shard.0 as usize].snapshot_bytes.store(bytes, Ordering::Relaxed);
         SnapshotWriter { place, archive, background, board, doorbells, job: None, salt }
     }
 
@@ -200,7 +205,8 @@ impl SnapshotWriter {
     pub fn tick(&mut self, core: &mut Core, log: &LogWriter) {
         let own = &self.board.shards[self.place.shard.0 as usize];
         own.changes.store(core.snapshots.changes, Ordering::Relaxed);
-        own.log_bytes.store(log.bytes_on_disk(), Ordering::Relaxed);
+        own.log_bytes.store(core.log.taken.0 - core.snapshots.base.0, Ordering::Relaxed);
+        own.disk_bytes.store(if log.has_old() { log.bytes_on_disk() } else { 0 }, Ordering::Relaxed);
         if self.place.shard == ShardId(0) {
             core.want_due_snapshot(self.board.growth());
         }
