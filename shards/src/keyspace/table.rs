@@ -29,7 +29,8 @@ const SPLIT_KEYS_MIN: usize = KEYS_MAX / 2;
 /// A directory this many bits deeper than its segments need means hashes made equal on purpose.
 const SKEW_BITS: u32 = 6;
 /// So deep is no waste even in a small table: keys that come in the order of their prefixes (as a snapshot has them) need
-/// the depth of the full table at once. Enough for 25 M of them; tables of more fill their first segments better.
+/// the depth of the full table at once. Up to 25 M keys load so as they would in any order; beyond, the first segments get
+/// fuller, and beyond 2 G (`SKEW_BITS` deeper) there is no place for them.
 const DEPTH_IN_ORDER: u32 = 16;
 /// Buddies join when one has at most `JOIN_KEYS` and both together at most twice that.
 const JOIN_KEYS: usize = KEYS_MAX / 5;
