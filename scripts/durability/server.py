@@ -107,6 +107,6 @@ def free_port():
 
 
 def keep_state(directory, kept):
-    """The data directory as it is now, by links: a start changes no file that it finds, it only makes and removes some."""
+    """The data directory as it is now. Copied, not linked: a start may write over segments that it no longer needs."""
     shutil.rmtree(kept, ignore_errors=True)
-    shutil.copytree(directory, kept, copy_function=os.link)
+    shutil.copytree(directory, kept)
