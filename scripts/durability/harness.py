@@ -15,6 +15,7 @@ import time
 SKIPPED = 77
 POLICIES = ["always", "everysec", "no"]
 SHOWN_MAX = 6  # of the findings of one cycle
+SLOW_RECOVERY_SECONDS = 5
 SEGMENT_BYTES = 1 << 20  # the least there is, so that the log turns to a new segment all the time
 
 
@@ -74,6 +75,8 @@ class Tally:
 
 class Harness:
     """Runs cycles, and tidies up however that ends."""
+
+    server = None
 
     def __init__(self, arguments, name):
         self.arguments = arguments
@@ -151,6 +154,11 @@ class Harness:
             print(f"  {finding}")
         if len(findings) > SHOWN_MAX:
             print(f"  and {len(findings) - SHOWN_MAX} more", flush=True)
+
+    def note_recovery(self, tally, cycle, seconds):
+        tally.recoveries.append(seconds)
+        if seconds > SLOW_RECOVERY_SECONDS:
+            print(f"slow: the recovery of cycle {cycle} took {seconds:.1f} s; {self.server.last_words()}", flush=True)
 
     def server_arguments(self, policy):
         words = ["--appendfsync", policy, "--wal-segment-size", str(SEGMENT_BYTES)]

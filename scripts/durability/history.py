@@ -25,11 +25,12 @@ class State:
         self.op = op  # that set it
 
     def is_found(self, found, read_ms):
-        """Whether a reading at `read_ms` may give `found`, a State or None."""
+        """Whether a reading may give `found`, a State or None; `read_ms` is when it began and when it ended."""
         if self.brief:
             if found is None:
-                return read_ms >= self.deadline - TTL_SLACK_BEFORE_MS
-            late = self.op is not None and self.op.acked_wall and read_ms > self.op.acked_wall + self.brief + BRIEF_SLACK_MS
+                return read_ms[1] >= self.deadline - TTL_SLACK_BEFORE_MS
+            acked = self.op is not None and self.op.acked_wall
+            late = acked and read_ms[0] > acked + self.brief + BRIEF_SLACK_MS
             return found.value == self.value and found.deadline is not None and not late
         if found is None or found.value != self.value or (found.deadline is None) != (self.deadline is None):
             return False

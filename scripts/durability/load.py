@@ -399,11 +399,11 @@ class Client:
 
 
 def read_everything(port, databases):
-    """{key: State} of databases 0 to `databases` - 1, and the time of the reading."""
+    """{key: State} of databases 0 to `databases` - 1, and when the reading began and ended."""
     client = Client(port)
     found = {}
     try:
-        read_ms = time.time() * 1_000
+        begun_ms = time.time() * 1_000
         for number in range(databases):
             names = client.call(("SELECT", number), ("KEYS", "*"))[1]
             words = [(what, name) for name in names for what in ("GET", "PTTL")]
@@ -414,7 +414,7 @@ def read_everything(port, databases):
                     found[number, name] = State(value, deadline)
     finally:
         client.close()
-    return found, read_ms
+    return found, (begun_ms, time.time() * 1_000)
 
 
 class World:

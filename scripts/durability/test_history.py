@@ -9,6 +9,7 @@ import unittest
 from durability.history import History, Op, Slots, State, Twins, Verdict, is_found
 
 SLOTS = Slots(2)
+NOW = (0, 0)
 ON_0, ON_1 = ([name for name in (b"k%d" % at for at in range(40)) if SLOTS(name) == shard] for shard in (0, 1))
 
 
@@ -32,14 +33,14 @@ class Story:
 
     def verify(self, **found):
         there = {(1, name.encode()): State(value) for name, value in found.items()}
-        return self.history.verify(there, 0, SLOTS)
+        return self.history.verify(there, NOW, SLOTS)
 
 
 class Rule(unittest.TestCase):
     def test_everything_there_is_fine(self):
         story = Story()
         story.op(1, {ON_0[0]: b"a", ON_1[0]: b"b"})
-        verdict = story.history.verify(story.state, 0, SLOTS)
+        verdict = story.history.verify(story.state, NOW, SLOTS)
         self.assertEqual((verdict.damage, verdict.lost), ([], []))
 
     def test_an_unanswered_operation_may_be_there_or_not(self):
@@ -103,7 +104,7 @@ class Rule(unittest.TestCase):
             end, state = draw.randrange(30), {}
             for op in story.history.ops[:end]:
                 state.update(op.changes)
-            self.assertEqual(story.history.verify(dict(state), 0, SLOTS).damage, [], f"seed {seed}")
+            self.assertEqual(story.history.verify(dict(state), NOW, SLOTS).damage, [], f"seed {seed}")
             # Nothing behind it: a later removal could explain that a key of it is as before.
             cut, nexts = History({}), story.history.ops[end].changes
             for op in story.history.ops[: end + 1]:
@@ -111,16 +112,16 @@ class Rule(unittest.TestCase):
             visible = [key for key, value in nexts.items() if value is not None]
             if len(visible) > 1:
                 state[visible[0]] = nexts[visible[0]]
-                self.assertTrue(cut.verify(dict(state), 0, SLOTS).damage, f"seed {seed}")
+                self.assertTrue(cut.verify(dict(state), NOW, SLOTS).damage, f"seed {seed}")
 
     def test_deadlines_count(self):
         state = State(b"a", 1_000_000)
-        self.assertTrue(is_found(state, State(b"a", 1_000_500), 0))
-        self.assertFalse(is_found(state, State(b"a"), 0))
-        self.assertFalse(is_found(state, State(b"a", 1_100_000), 0))
+        self.assertTrue(is_found(state, State(b"a", 1_000_500), NOW))
+        self.assertFalse(is_found(state, State(b"a"), NOW))
+        self.assertFalse(is_found(state, State(b"a", 1_100_000), NOW))
         brief = State(b"a", 5_000, brief=1_000)
-        self.assertTrue(is_found(brief, None, 6_000))
-        self.assertFalse(is_found(brief, None, 3_000))
+        self.assertTrue(is_found(brief, None, (3_000, 6_000)))
+        self.assertFalse(is_found(brief, None, (2_000, 3_000)))
 
     def test_twins_are_the_same_and_not_stale(self):
         def told(values):
