@@ -91,7 +91,8 @@ class Disk:
         if self.loop is not None:
             patiently("losetup", "--detach", self.loop)
             loop, self.loop = self.loop, None
-            until(lambda: not run("losetup", "--noheadings", "--output", "BACK-FILE", loop, check=False).strip(), "the loop device is free")
+            what = ("losetup", "--noheadings", "--output", "BACK-FILE", loop)
+            until(lambda: not run(*what, check=False).strip(), "the loop device is free")
         if self.nbdfuse is not None:
             patiently("fusermount3", "-u", self.fuse)
             self.nbdfuse.wait(timeout=STEP_SECONDS_MAX)

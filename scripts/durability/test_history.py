@@ -114,6 +114,14 @@ class Rule(unittest.TestCase):
                 state[visible[0]] = nexts[visible[0]]
                 self.assertTrue(cut.verify(dict(state), NOW, SLOTS).damage, f"seed {seed}")
 
+    def test_a_shard_holds_back_only_what_it_was_asked_for(self):
+        story = Story()
+        story.op(1, {ON_0[0]: b"a"})
+        story.op(1, {ON_0[0]: b"b"}, acked=False)
+        self.assertEqual(story.history.withheld_since(0, SLOTS, end=10.0), 2.0)
+        self.assertIsNone(story.history.withheld_since(0, SLOTS, end=2.01), "it has had no time to answer")
+        self.assertIsNone(story.history.withheld_since(1, SLOTS, end=10.0), "nobody asked it")
+
     def test_deadlines_count(self):
         state = State(b"a", 1_000_000)
         self.assertTrue(is_found(state, State(b"a", 1_000_500), NOW))
