@@ -349,8 +349,10 @@ class Load:
         self.twins.ops.append((op, None))
         connection.send([op])
         await connection.until_waiting(0)
-        self.flushes += op.acked is not None
-        self.paused = False
+        if op.acked is not None:
+            self.flushes += 1
+            self.paused = False
+        # Else nobody can tell what is there, and so what to expect: all rest until the server is gone.
 
     async def take_snapshots(self):
         """At random moments; a server that has none says so, and is not asked again."""
