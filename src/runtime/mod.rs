@@ -12,6 +12,8 @@ mod durable_time;
 mod lanes;
 mod listen;
 pub mod operational_log;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
 mod prepare;
 pub mod process;
 mod recovery;
