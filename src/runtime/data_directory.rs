@@ -44,7 +44,12 @@ impl DataDirectory {
         Ok(DataDirectory { path: path.to_path_buf(), _lock: lock, manifest })
     }
 
-    fn read_manifest(path: &Path) -> Result<Option<Manifest>, String> {
+    /// One that is there and whose lock is held by `lock`, for those who do not serve from it.
+    pub fn held(path: &Path, lock: File, manifest: Option<Manifest>) -> Self {
+        DataDirectory { path: path.to_path_buf(), _lock: lock, manifest }
+    }
+
+    pub fn read_manifest(path: &Path) -> Result<Option<Manifest>, String> {
         let file = path.join(MANIFEST);
         let text = match std::fs::read_to_string(&file) {
             Ok(text) => text,
