@@ -1,11 +1,12 @@
 //! `shardis check`: what is damaged where, what a start would cut or skip, and what a repair gives up.
 
 use super::directory::{self, Access, Content, Directory};
-use super::examine::{Examined, examine};
+use super::examine::{Examined, Part, examine};
 use super::loss::{Agreement, Loss, loss};
+use super::snapshot::{Fault, Snapshot};
 use super::{Obstacle, Outcome, repair, show};
 use crate::runtime::data_directory::Manifest;
-use shards::wal::{Cut, Damage, Place, Verdict};
+use shards::wal::{Cut, Damage, Verdict};
 use std::io::Write;
 use std::path::Path;
 
@@ -16,6 +17,9 @@ pub fn check(path: &Path, out: &mut dyn Write) -> Result<Outcome, Obstacle> {
     if found.agreement.is_sound() {
         writeln!(out, "sound: a start works")?;
         return Ok(Outcome::Sound);
+    }
+    if found.is_lost() {
+        return end_lost(out);
     }
     let refused = if found.agreement.start.is_none() { "a start is refused" } else { "a start would not notice" };
     let losses = found.losses()?;
@@ -31,6 +35,9 @@ pub fn repair(path: &Path, out: &mut dyn Write) -> Result<Outcome, Obstacle> {
     if found.agreement.is_sound() {
         writeln!(out, "sound: a start works, and nothing was changed")?;
         return Ok(Outcome::Sound);
+    }
+    if found.is_lost() {
+        return end_lost(out);
     }
     let losses = found.losses()?;
     let kept = repair::cut_all(&losses)?;
@@ -55,11 +62,24 @@ struct Found {
 }
 
 impl Found {
+    fn is_lost(&self) -> bool {
+        self.shards.iter().any(Examined::is_lost)
+    }
+
     fn losses(&self) -> Result<Vec<(&Examined, Loss)>, Obstacle> {
         let all = self.shards.iter().zip(&self.agreement.whole);
         let all = all.map(|(shard, verdict)| Ok(loss(shard, verdict)?.map(|loss| (shard, loss))));
         all.filter_map(Result::transpose).collect()
     }
+}
+
+fn end_lost(out: &mut dyn Write) -> Result<Outcome, Obstacle> {
+    writeln!(
+        out,
+        "damaged: a start is refused, and --repair can't help, as the log that the snapshot replaced is gone. Use a backup, \
+         or `shardis restore` where there is an archive"
+    )?;
+    Ok(Outcome::Damaged)
 }
 
 fn end_without_logs(directory: &Directory, out: &mut dyn Write) -> Result<Outcome, Obstacle> {
@@ -82,14 +102,16 @@ fn report(path: &Path, directory: &Directory, out: &mut dyn Write) -> Result<Opt
         Content::Nothing => return Ok(None),
         Content::Damaged { reason, likely } => {
             writeln!(out, "DAMAGED: {reason}")?;
-            if let Some(Manifest { epoch, shards }) = likely {
-                writeln!(out, "note: the segments are those of epoch {epoch} with {shards} shards")?;
+            if let Some(Manifest { epoch, shards, snapshot }) = likely {
+                let snapshot = snapshot.map_or(String::new(), |number| format!(" and snapshot {number}"));
+                writeln!(out, "note: the files are those of epoch {epoch} with {shards} shards{snapshot}")?;
             }
             return Ok(None);
         }
     };
-    let Manifest { epoch, shards } = manifest;
-    writeln!(out, "{}: epoch {epoch}, {shards} shards", path.display())?;
+    let Manifest { epoch, shards, snapshot } = manifest;
+    let snapshot = snapshot.map_or(String::new(), |number| format!(", snapshot {number}"));
+    writeln!(out, "{}: epoch {epoch}, {shards} shards{snapshot}", path.display())?;
     for other in &directory.other_epochs {
         writeln!(out, "note: epoch-{other} is not the manifest's; the next start removes it")?;
     }
@@ -116,6 +138,7 @@ fn report_shard(examined: &Examined, out: &mut dyn Write) -> Result<(), Obstacle
         writeln!(out, "shard {shard}: DAMAGED: {} is not there", examined.place.directory.display())?;
         return Ok(());
     }
+    report_snapshot(examined, out)?;
     let recovered = &examined.recovered;
     let segments = examined.live().count();
     write!(
@@ -130,14 +153,41 @@ fn report_shard(examined: &Examined, out: &mut dyn Write) -> Result<(), Obstacle
     if examined.databases > DATABASES_BY_DEFAULT {
         writeln!(out, "shard {shard}: note: a start needs --databases {} or more", examined.databases)?;
     }
-    for segment in examined.segments.iter().filter(|segment| segment.place == Place::CutOff && !segment.is_blank) {
-        writeln!(out, "shard {shard}: note: {} was cut off by an earlier start", segment.path.display())?;
+    for segment in &examined.segments {
+        let note = match segment.part {
+            Part::CutOff => "was cut off by an earlier start",
+            Part::InSnapshot => "is needed no more: the snapshot holds all of it",
+            Part::Log(_) | Part::Blank => continue,
+        };
+        writeln!(out, "shard {shard}: note: {} {note}", segment.path.display())?;
     }
     match recovered.cut {
         Some(Cut { damage: Some(damage), .. }) => report_damage(examined, &damage, out),
         Some(cut) => report_torn(examined, &cut, out),
         None => Ok(()),
     }
+}
+
+fn report_snapshot(examined: &Examined, out: &mut dyn Write) -> Result<(), Obstacle> {
+    let shard = examined.place.shard.0;
+    match &examined.snapshot {
+        Some(Ok(Snapshot { header, footer, .. })) => writeln!(
+            out,
+            "shard {shard}: snapshot of {}: {} entries, {} bytes, up to record {}",
+            show::time(header.wall_ms),
+            footer.entries,
+            footer.bytes,
+            footer.last_sequence.0
+        )?,
+        Some(Err(Fault { path, position, reason })) => {
+            writeln!(out, "shard {shard}: DAMAGED: {}, byte {position}: {reason}", path.display())?;
+        }
+        None => {}
+    }
+    for number in &examined.other_snapshots {
+        writeln!(out, "shard {shard}: note: snapshot {number} is not the manifest's; the next start removes it")?;
+    }
+    Ok(())
 }
 
 /// A start of a server that has fewer than the log names refuses it.

@@ -4,9 +4,10 @@
 
 use super::Obstacle;
 use crate::runtime::clock;
-use crate::runtime::data_directory::{DataDirectory, Manifest};
+use crate::runtime::data_directory::{DataDirectory, Manifest, ManifestError};
 use crate::runtime::recovery::{LogPlace, segments};
 use shards::units::ShardId;
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
@@ -43,21 +44,23 @@ pub fn open(path: &Path, access: Access) -> Result<Directory, Obstacle> {
         return Err(Obstacle::World(format!("{} is no directory", path.display())));
     }
     let lock = lock(path, access)?;
-    let file = path.join("MANIFEST");
-    match std::fs::read(&file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Obstacle::at("reading", &file, error)),
-        Ok(_) | Err(_) => {}
-    }
-    let read = DataDirectory::read_manifest(path);
-    let manifest = read.as_ref().ok().copied().flatten();
+    let (manifest, reason) = match DataDirectory::read_manifest(path) {
+        Ok(Some(manifest)) => (Some(manifest), None),
+        Ok(None) => (None, Some(format!("{} is not there", path.join("MANIFEST").display()))),
+        Err(error @ ManifestError::Damaged(_)) => (None, Some(error.to_string())),
+        Err(error @ (ManifestError::Newer { .. } | ManifestError::World(..))) => {
+            return Err(Obstacle::World(error.into()));
+        }
+    };
     let data = DataDirectory::held(path, lock, manifest);
     let epochs = epochs(path)?;
     let likely = likely(&data, &epochs)?;
-    let content = match (read, likely) {
-        (Ok(Some(manifest)), _) => Content::Epoch(manifest),
-        (Ok(None), None) => Content::Nothing,
-        (Ok(None), likely) => Content::Damaged { reason: format!("{} is not there", file.display()), likely },
-        (Err(reason), likely) => Content::Damaged { reason, likely },
+    let content = match (manifest, reason) {
+        (Some(manifest), _) => Content::Epoch(manifest),
+        (None, Some(reason)) if likely.is_some() || path.join("MANIFEST").exists() => {
+            Content::Damaged { reason, likely }
+        }
+        (None, _) => Content::Nothing,
     };
     let other_epochs = epochs.into_iter().filter(|epoch| manifest.is_some_and(|manifest| manifest.epoch != *epoch));
     Ok(Directory { data, content, other_epochs: other_epochs.collect() })
@@ -102,28 +105,47 @@ fn numbered(path: &Path, prefix: &str) -> io::Result<Vec<u64>> {
     Ok(found)
 }
 
-/// The manifest that the youngest epoch with a segment would have.
+/// The manifest that the youngest epoch with a segment or a snapshot would have.
 fn likely(data: &DataDirectory, epochs: &[u64]) -> Result<Option<Manifest>, Obstacle> {
     for epoch in epochs.iter().rev() {
         let path = data.epoch_path(*epoch);
         let shards = numbered(&path, "shard-").map_err(|error| Obstacle::at("reading", &path, error))?;
         let shards: Vec<u16> = shards.into_iter().filter_map(|shard| u16::try_from(shard).ok()).collect();
-        let has_segments = |shard: &u16| segments(&data.shard_path(*epoch, ShardId(*shard))).map(|all| !all.is_empty());
+        let Some(last) = shards.last() else { continue };
+        let (mut has_files, mut common) = (false, None);
         for shard in &shards {
-            if has_segments(shard).map_err(|error| Obstacle::at("reading", &path, error))? {
-                let last = shards.last().copied().unwrap_or_default();
-                return Ok(Some(Manifest { epoch: *epoch, shards: last.saturating_add(1) }));
-            }
+            let directory = data.shard_path(*epoch, ShardId(*shard));
+            let in_there = |error| Obstacle::at("reading", &directory, error);
+            let snapshots: BTreeSet<u64> = snapshots(&directory).map_err(in_there)?.into_iter().collect();
+            has_files |= !snapshots.is_empty() || !segments(&directory).map_err(in_there)?.is_empty();
+            common = Some(common.map_or(snapshots.clone(), |common: BTreeSet<u64>| &common & &snapshots));
+        }
+        if has_files {
+            let snapshot = common.and_then(|common| common.last().copied());
+            return Ok(Some(Manifest { epoch: *epoch, shards: last.saturating_add(1), snapshot }));
         }
     }
     Ok(None)
 }
 
+/// Numbers of the snapshots in a shard's directory.
+pub fn snapshots(directory: &Path) -> io::Result<Vec<u64>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        found.extend(name.to_str().and_then(|name| name.strip_suffix(".snapshot")?.parse::<u64>().ok()));
+    }
+    Ok(found)
+}
+
 impl Directory {
     /// Where the logs of an epoch are.
     pub fn places(&self, manifest: Manifest) -> Vec<LogPlace> {
-        let Manifest { epoch, shards } = manifest;
-        let place = |shard| LogPlace { directory: self.data.shard_path(epoch, shard), shard, shards, epoch };
+        let Manifest { epoch, shards, snapshot } = manifest;
+        let place = |shard| {
+            let directory = self.data.shard_path(epoch, shard);
+            LogPlace { directory, shard, shards, epoch, snapshot }
+        };
         (0..shards).map(ShardId).map(place).collect()
     }
 }

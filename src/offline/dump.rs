@@ -1,11 +1,13 @@
 //! `shardis dump`: every record and edit as a line of text, also of what is no longer part of a log.
 
 use super::directory::{self, Access, Content};
-use super::examine::{Examined, Segment, examine, header, read};
+use super::examine::{Examined, Part, Segment, examine, header, read};
+use super::snapshot::{self, Fault, Snapshot};
 use super::walk::{Piece, Walk, written};
 use super::{Obstacle, Outcome, show};
 use shards::keyspace::Edit;
-use shards::wal::{GroupId, Place, Record, SegmentHeader, Sequence};
+use shards::snapshot::SnapshotHeader;
+use shards::wal::{GroupId, Record, SegmentHeader, Sequence};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -60,13 +62,47 @@ fn dump_shard(examined: &Examined, selection: &Selection, out: &mut dyn Write) -
     if examined.lacks_directory {
         writeln!(out, "# {} is not there", examined.place.directory.display())?;
     }
+    if let Some(number) = examined.place.snapshot {
+        dump_snapshot(examined, number, selection, out)?;
+    }
     let recovered = &examined.recovered;
     let first = Sequence(recovered.next_sequence.0 - recovered.records);
     let mut lines = Lines { shard: examined.place.shard.0, selection, next: first, end: recovered.next_sequence, out };
     let mut bytes = Vec::new();
-    for segment in examined.segments.iter().filter(|segment| !segment.is_blank) {
+    for segment in examined.segments.iter().filter(|segment| segment.part != Part::Blank) {
         read(&segment.path, &mut bytes)?;
         lines.segment(segment, &bytes)?;
+    }
+    Ok(())
+}
+
+/// Its entries have the time of the whole, and its offset; they are of no record.
+fn dump_snapshot(examined: &Examined, number: u64, selection: &Selection, out: &mut dyn Write) -> Result<(), Obstacle> {
+    let shard = examined.place.shard.0;
+    let mut take = |header: &SnapshotHeader, mut edits: &[u8]| {
+        let (offset, time) = (header.offset.0, show::time(header.wall_ms));
+        // All of them can be read, or the block would have been refused.
+        while offset >= selection.from_offset
+            && let Ok((edit, used)) = Edit::decode(edits)
+        {
+            edits = &edits[used..];
+            writeln!(out, "{shard} {offset} - {time} {}", show::edit(&edit, !selection.keys))?;
+        }
+        Ok(())
+    };
+    let read = snapshot::read(&examined.place, number, &mut take)?;
+    match read {
+        Ok(Snapshot { path, header, footer }) => writeln!(
+            out,
+            "# {}: {} entries, up to record {}, offset {}",
+            path.display(),
+            footer.entries,
+            footer.last_sequence.0,
+            header.offset.0
+        )?,
+        Err(Fault { path, position, reason }) => {
+            writeln!(out, "# {}: not read from byte {position} on: {reason}", path.display())?;
+        }
     }
     Ok(())
 }
@@ -84,20 +120,21 @@ struct Lines<'a> {
 impl Lines<'_> {
     fn segment(&mut self, segment: &Segment, bytes: &[u8]) -> io::Result<()> {
         let header = header(bytes);
-        let note = match (segment.place, &header) {
+        let note = match (segment.part, &header) {
             (_, None) => ", whose header can't be read",
-            (Place::CutOff, _) => ", cut off by an earlier start",
-            (Place::Live(_), Some(header)) if header.after_recovery => ", begun by a start",
-            (Place::Live(_), Some(_)) => "",
+            (Part::CutOff, _) => ", cut off by an earlier start",
+            (Part::InSnapshot, _) => ", which the snapshot has replaced",
+            (Part::Log(_), Some(header)) if header.after_recovery => ", begun by a start",
+            (Part::Log(_) | Part::Blank, Some(_)) => "",
         };
         writeln!(self.out, "# {}{note}", segment.path.display())?;
         if let Some(header) = &header {
             self.header(header)?;
         }
-        let end = match segment.place {
-            Place::Live(Some(end)) => end.end,
-            Place::Live(None) => u64::MAX,
-            Place::CutOff => 0,
+        let end = match segment.part {
+            Part::Log(Some(end)) => end.end,
+            Part::Log(None) => u64::MAX,
+            Part::InSnapshot | Part::CutOff | Part::Blank => 0,
         };
         for piece in Walk::new(bytes, segment.id, header.as_ref(), 0) {
             match piece {
@@ -142,6 +179,9 @@ impl Lines<'_> {
         for group in groups() {
             let shards: Vec<String> = group.participants().map(|shard| shard.0.to_string()).collect();
             writeln!(self.out, "# {place}: transaction {} on shards {}", show::group(group.id), shards.join(" "))?;
+        }
+        if let Some(settled) = record.groups().map(|groups| groups.settled().0).filter(|settled| *settled > 0) {
+            writeln!(self.out, "# {place}: transactions up to record {settled} are settled")?;
         }
         for closed in record.groups().into_iter().flat_map(|groups| groups.closed()) {
             writeln!(self.out, "# {place}: transaction {} is closed", show::group(closed))?;

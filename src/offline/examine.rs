@@ -1,11 +1,13 @@
-//! One shard's log, read as a start reads it, but to its end: damage is noted, and what is behind it searched.
+//! One shard's snapshot and log, read as a start reads them, but to the end: damage is noted, and what is behind it
+//! searched.
 
-use super::Obstacle;
+use super::snapshot::{self, Fault, Snapshot};
+use super::{Obstacle, directory};
 use crate::runtime::recovery::{LogPlace, segments};
 use shards::keyspace::Edit;
 use shards::wal::{
-    BLOCK_BYTES, HeldGroups, OnDamage, Place, Record, Recovered, Recovery, RecoveryError, SegmentHeader, SegmentId,
-    Sequence,
+    BLOCK_BYTES, Base, HeldGroups, OnDamage, Place, Predecessor, Record, Recovered, Recovery, RecoveryError,
+    SegmentHeader, SegmentId, Sequence,
 };
 use std::fs::File;
 use std::io::{self, Read};
@@ -15,14 +17,29 @@ use std::path::{Path, PathBuf};
 pub struct Segment {
     pub id: SegmentId,
     pub path: PathBuf,
-    pub place: Place,
+    pub part: Part,
+}
+
+/// What a segment's file is good for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// Part of the log; where it ends, if a later segment says so.
+    Log(Option<Predecessor>),
+    /// All that is in it is in the snapshot, too.
+    InSnapshot,
+    /// An earlier start ended the log before it.
+    CutOff,
     /// Prepared by a server that never came to write to it.
-    pub is_blank: bool,
+    Blank,
 }
 
 /// What a shard's log says.
 pub struct Examined {
     pub place: LogPlace,
+    /// What the log goes on behind, if there is one that can be read; else why not.
+    pub snapshot: Option<Result<Snapshot, Fault>>,
+    /// Other snapshots that are there.
+    pub other_snapshots: Vec<u64>,
     /// In the order of their numbers.
     pub segments: Vec<Segment>,
     /// The log up to the first damage, if there is any.
@@ -39,7 +56,12 @@ pub struct Examined {
 impl Examined {
     /// Whether a start refuses this log.
     pub fn is_damaged(&self) -> bool {
-        self.lacks_directory || self.recovered.cut.is_some_and(|cut| cut.damage.is_some())
+        self.is_lost() || self.lacks_directory || self.recovered.cut.is_some_and(|cut| cut.damage.is_some())
+    }
+
+    /// Whether no cut can help: what the snapshot replaced is gone.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.snapshot, Some(Err(_)))
     }
 
     pub fn path(&self, id: SegmentId) -> &Path {
@@ -48,15 +70,21 @@ impl Examined {
     }
 
     pub fn live(&self) -> impl Iterator<Item = &Segment> {
-        self.segments.iter().filter(|segment| !segment.is_blank && segment.place != Place::CutOff)
+        self.segments.iter().filter(|segment| matches!(segment.part, Part::Log(_)))
     }
 }
 
-/// Reads the log; an obstacle is what keeps it from being judged.
+/// Reads snapshot and log; an obstacle is what keeps them from being judged.
 pub fn examine(place: &LogPlace) -> Result<Examined, Obstacle> {
-    let (mut recovery, mut segments, lacks_directory) = open(place)?;
-    let mut settled = HeldGroups::new(place.shard);
-    let mut all = HeldGroups::trusting_no_mark(place.shard);
+    let snapshot = match place.snapshot {
+        Some(number) => Some(snapshot::read(place, number, &mut |_, _| Ok(()))?),
+        None => None,
+    };
+    let base = snapshot.as_ref().map(|snapshot| snapshot.as_ref().ok().map(Snapshot::base));
+    let Opened { mut recovery, segments, lacks_directory } = open(place, base)?;
+    let first = recovery.next_sequence();
+    let mut settled = HeldGroups::new(place.shard, first);
+    let mut all = HeldGroups::trusting_no_mark(place.shard, first);
     let (mut groups, mut databases) = (0, 0);
     let mut bytes = Vec::new();
     while let Some(id) = recovery.next_segment() {
@@ -71,17 +99,34 @@ pub fn examine(place: &LogPlace) -> Result<Examined, Obstacle> {
         read(path, &mut bytes)?;
         recovery.read(&bytes, &mut take).map_err(|error| unjudged(path, error))?;
     }
-    let places: Vec<Place> = recovery.places().map(|(_, place)| place).collect();
-    segments.iter_mut().zip(places).for_each(|(segment, place)| segment.place = place);
     let recovered = recovery.finish().map_err(|error| unjudged(&place.directory, error))?;
+    let mut other_snapshots = if lacks_directory { Vec::new() } else { snapshots(place)? };
+    other_snapshots.retain(|number| Some(*number) != place.snapshot);
     let place = place.clone();
-    Ok(Examined { place, segments, recovered, settled, all, groups, databases, lacks_directory })
+    Ok(Examined {
+        place,
+        snapshot,
+        other_snapshots,
+        segments,
+        recovered,
+        settled,
+        all,
+        groups,
+        databases,
+        lacks_directory,
+    })
+}
+
+fn snapshots(place: &LogPlace) -> Result<Vec<u64>, Obstacle> {
+    let found = directory::snapshots(&place.directory);
+    found.map_err(|error| Obstacle::at("reading", &place.directory, error))
 }
 
 /// The log up to but without the record `until`, which it holds, or which was to come next.
 pub fn end_before(examined: &Examined, until: Sequence) -> Result<Recovered, Obstacle> {
     let place = &examined.place;
-    let mut recovery = open(place)?.0.until(until);
+    let base = examined.snapshot.as_ref().map(|snapshot| snapshot.as_ref().ok().map(Snapshot::base));
+    let mut recovery = open(place, base)?.recovery.until(until);
     let mut bytes = Vec::new();
     while let Some(id) = recovery.next_segment() {
         let path = examined.path(id);
@@ -91,7 +136,15 @@ pub fn end_before(examined: &Examined, until: Sequence) -> Result<Recovered, Obs
     recovery.finish().map_err(|error| unjudged(&place.directory, error))
 }
 
-fn open(place: &LogPlace) -> Result<(Recovery, Vec<Segment>, bool), Obstacle> {
+struct Opened {
+    recovery: Recovery,
+    segments: Vec<Segment>,
+    lacks_directory: bool,
+}
+
+/// `base`: where the snapshot ends, `None` without one. If it has one that can't be read, the log speaks for itself: it is
+/// taken to begin with its first segment.
+fn open(place: &LogPlace, base: Option<Option<Base>>) -> Result<Opened, Obstacle> {
     let directory = &place.directory;
     let (found, lacks_directory) = match segments(directory) {
         Ok(found) => (found, false),
@@ -107,13 +160,27 @@ fn open(place: &LogPlace) -> Result<(Recovery, Vec<Segment>, bool), Obstacle> {
     }
     let views: Vec<(SegmentId, &[u8])> = starts.iter().map(|(id, start)| (*id, start.as_slice())).collect();
     let recovery = Recovery::new(place.shard, place.shards, place.epoch, &views, OnDamage::Repair);
-    let recovery = recovery.map_err(|error| unjudged(directory, error))?;
-    let segment = |((id, path), (_, start)): ((SegmentId, PathBuf), &(SegmentId, Vec<u8>))| {
-        let is_blank = start.iter().all(|byte| *byte == 0);
-        Segment { id, path, place: Place::Live(None), is_blank }
+    let mut recovery = recovery.map_err(|error| unjudged(directory, error))?;
+    let places: Vec<Place> = recovery.places().map(|(_, place)| place).collect();
+    let base = base.map(|base| base.or_else(|| starts.iter().find_map(|(_, start)| Some(base_of(&header(start)?)))));
+    if let Some(base) = base.flatten() {
+        recovery = recovery.from_base(base);
+    }
+    let without: Vec<Place> = recovery.places().map(|(_, place)| place).collect();
+    let part = |at: usize| match (places[at], without[at]) {
+        _ if starts[at].1.iter().all(|byte| *byte == 0) => Part::Blank,
+        (Place::CutOff, _) => Part::CutOff,
+        (Place::Live(_), Place::CutOff) => Part::InSnapshot,
+        (Place::Live(_), Place::Live(end)) => Part::Log(end),
     };
-    let segments = found.into_iter().zip(&starts).map(segment).collect();
-    Ok((recovery, segments, lacks_directory))
+    let segments = found.into_iter().enumerate().map(|(at, (id, path))| Segment { id, path, part: part(at) });
+    let segments = segments.collect();
+    Ok(Opened { recovery, segments, lacks_directory })
+}
+
+fn base_of(header: &SegmentHeader) -> Base {
+    let SegmentHeader { first_sequence: next_sequence, first_offset: offset, wall_ms, steady_ms, .. } = *header;
+    Base { next_sequence, offset, wall_ms, steady_ms }
 }
 
 fn find(segments: &[Segment], id: SegmentId) -> &Path {

@@ -6,10 +6,10 @@
 //! however old. For a log that is whole this comes to what a start does.
 
 use super::Obstacle;
-use super::examine::{Examined, end_before, header, read};
+use super::examine::{Examined, Part, end_before, header, read};
 use super::walk::{Piece, Walk, written};
 use crate::runtime::recovery;
-use shards::wal::{ConsistentCut, Layout, Place, Recovered, SegmentHeader, SegmentId, Sequence, Step, Verdict};
+use shards::wal::{ConsistentCut, Layout, Recovered, SegmentHeader, SegmentId, Sequence, Step, Verdict};
 use std::path::PathBuf;
 
 /// How the shards' logs agree.
@@ -97,7 +97,7 @@ pub fn loss(examined: &Examined, verdict: &Verdict) -> Result<Option<Loss>, Obst
     for file in examined.live().filter(|file| file.id >= segment) {
         let from = if file.id == segment { position } else { 0 };
         read(&file.path, &mut bytes)?;
-        if let Place::Live(Some(end)) = file.place {
+        if let Part::Log(Some(end)) = file.part {
             bytes.truncate(usize::try_from(end.end).unwrap_or(usize::MAX));
         }
         let (path, lost) = (file.path.clone(), (written(&bytes) as u64).saturating_sub(from));

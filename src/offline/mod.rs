@@ -2,6 +2,7 @@
 //!
 //! - `directory`: opens one, under the same lock as a server;
 //! - `examine`: reads one shard's log as a start would, but goes on behind damage;
+//! - `snapshot`: reads a snapshot;
 //! - `walk`: finds whole records wherever they lie;
 //! - `loss`: what has to be given up so that a start works, on all shards together;
 //! - `check`: reports the three;
@@ -18,6 +19,7 @@ mod examine;
 mod loss;
 mod repair;
 mod show;
+mod snapshot;
 mod walk;
 
 pub use dump::Selection;

@@ -15,7 +15,11 @@ pub mod operational_log;
 pub(crate) mod prepare;
 pub mod process;
 pub(crate) mod recovery;
+pub mod restore;
+mod rewrite;
 mod ring;
+pub(crate) mod snapshot_file;
+mod snapshot_writer;
 mod sockets;
 mod token;
 
