@@ -6,6 +6,7 @@
 use crate::config::file::{self, FileError, ReadFile};
 use crate::config::table::{ALIASES, Effect, SETTINGS, Setting};
 use crate::config::{SettingError, Settings, values};
+use crate::offline::{Selection, Tool};
 use clap::builder::ValueRange;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -17,6 +18,8 @@ use std::path::PathBuf;
 #[derive(Debug)]
 pub enum Launch {
     Serve(Box<Start>),
+    /// Run this on a data directory and exit.
+    Tool(Tool),
     /// Print this and exit with 0 (`--help`, `--version`).
     Print(String),
 }
@@ -36,6 +39,9 @@ pub struct Start {
 pub enum LaunchError {
     #[error("{0}")]
     Usage(clap::Error),
+    /// The same for a tool, whose exit code 1 says something else.
+    #[error("{0}")]
+    ToolUsage(clap::Error),
     #[error("{0}")]
     File(#[from] FileError),
     #[error("environment variable {variable}: {error}")]
@@ -50,13 +56,19 @@ pub fn read(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     read_file: ReadFile,
 ) -> Result<Launch, LaunchError> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let names_tool = args.get(1).is_some_and(|first| TOOLS.iter().any(|tool| first == tool));
     let matches = match command().try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             return Ok(Launch::Print(error.to_string()));
         }
+        Err(error) if names_tool => return Err(LaunchError::ToolUsage(error)),
         Err(error) => return Err(LaunchError::Usage(error)),
     };
+    if let Some((name, matches)) = matches.subcommand() {
+        return Ok(Launch::Tool(tool(name, matches)));
+    }
     let environment = Environment::read(environment);
     let path = |name| matches.get_one::<PathBuf>(name).cloned();
     let file = path("config").or_else(|| path("file")).or(environment.config);
@@ -90,6 +102,45 @@ fn flags(settings: &mut Settings, matches: &ArgMatches) -> Result<(), LaunchErro
     Ok(())
 }
 
+const CHECK: &str = "check";
+const DUMP: &str = "dump";
+/// They exit with 2 where a server exits with 1.
+const TOOLS: [&str; 2] = [CHECK, DUMP];
+
+fn tool(name: &str, matches: &ArgMatches) -> Tool {
+    let directory = matches.get_one::<PathBuf>("DIR").expect("clap asks for it").clone();
+    if name == CHECK {
+        return Tool::Check { directory, repair: matches.get_flag("repair") };
+    }
+    let selection = Selection {
+        shard: matches.get_one("shard").copied(),
+        from_offset: matches.get_one("from-offset").copied().unwrap_or(0),
+        keys: matches.get_flag("keys"),
+    };
+    Tool::Dump { directory, selection }
+}
+
+fn tool_commands() -> [Command; 2] {
+    let directory =
+        || Arg::new("DIR").required(true).value_parser(value_parser!(PathBuf)).help("A data directory (--dir)");
+    let switch = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
+    let number = |name: &'static str| Arg::new(name).long(name).value_name("N");
+    let repair = "Give up what is damaged and all that builds on it, so that a start works; what is cut off is kept";
+    let check = Command::new(CHECK)
+        .about("Says whether a start works on a data directory, and what is damaged where")
+        .after_help("Exit code: 0 sound, 1 damaged, 2 it can't be examined (a server uses it, for example).")
+        .arg(directory())
+        .arg(switch("repair").help(repair));
+    let dump = Command::new(DUMP)
+        .about("Prints the records and edits of a data directory, one edit a line")
+        .after_help("Exit code: 0 sound, 1 damaged (all that can be read is printed), 2 it can't be examined.")
+        .arg(directory())
+        .arg(number("shard").value_parser(value_parser!(u16)).help("Only this shard"))
+        .arg(number("from-offset").value_parser(value_parser!(u64)).help("Only edits from this offset of a shard on"))
+        .arg(switch("keys").help("Keys without their values"));
+    [check, dump]
+}
+
 const SOURCES: &str = "\
 Settings also come from FILE (redis.conf syntax) and from the environment (SHARDIS_APPENDFSYNC=always).
 Flags win over the environment, the environment over the file.";
@@ -101,6 +152,9 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("A Redis-compatible, thread-per-core, shared-nothing database server")
         .after_help(SOURCES)
+        .args_conflicts_with_subcommands(true)
+        .disable_help_subcommand(true)
+        .subcommands(tool_commands())
         .arg(file.help("Configuration file, as --config"))
         .arg(config.help("Configuration file in the syntax of redis.conf"))
         .args(SETTINGS.iter().map(flag))
@@ -182,6 +236,7 @@ mod tests {
         match read(args, environment, &mut read_file) {
             Ok(Launch::Serve(start)) => Ok(*start),
             Ok(Launch::Print(text)) => Err(text),
+            Ok(Launch::Tool(tool)) => Err(format!("{tool:?}")),
             Err(error) => Err(error.to_string()),
         }
     }

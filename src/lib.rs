@@ -5,6 +5,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod core;
+pub mod offline;
 pub mod resp;
 pub mod router;
 pub mod runtime;

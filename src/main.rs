@@ -1,8 +1,10 @@
 //! The binary: reads its settings, then runs until told to stop.
 
-use shardis::cli::{self, Launch};
+use shardis::cli::{self, Launch, LaunchError};
 use shardis::config::Config;
+use shardis::offline::{self, Tool};
 use shardis::runtime::operational_log;
+use std::io::BufWriter;
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -15,6 +17,11 @@ fn main() -> ExitCode {
         Ok(Launch::Print(text)) => {
             print!("{text}");
             return ExitCode::SUCCESS;
+        }
+        Ok(Launch::Tool(tool)) => return run_tool(&tool),
+        Err(error @ LaunchError::ToolUsage(_)) => {
+            eprintln!("shardis: {error}");
+            return ExitCode::from(offline::UNEXAMINED);
         }
         Err(error) => {
             eprintln!("shardis: {error}");
@@ -37,6 +44,17 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("shardis: {error}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_tool(tool: &Tool) -> ExitCode {
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    match offline::run(tool, &mut out) {
+        Ok(outcome) => ExitCode::from(outcome.exit_code()),
+        Err(error) => {
+            eprintln!("shardis: {error}");
+            ExitCode::from(offline::UNEXAMINED)
         }
     }
 }

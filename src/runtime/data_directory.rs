@@ -31,6 +31,23 @@ pub struct Manifest {
 const FORMAT: u64 = 2;
 const MANIFEST: &str = "MANIFEST";
 
+/// Why a manifest can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error("{} is damaged; the data directory can't be opened without it", .0.display())]
+    Damaged(PathBuf),
+    #[error("{} has format {format}; this server knows {FORMAT}", .file.display())]
+    Newer { file: PathBuf, format: u64 },
+    #[error("{}: {}", .0.display(), .1)]
+    World(PathBuf, io::Error),
+}
+
+impl From<ManifestError> for String {
+    fn from(error: ManifestError) -> String {
+        error.to_string()
+    }
+}
+
 impl Manifest {
     /// Into the data directory at `path`, in place of the one before.
     pub fn write(&self, path: &Path) -> io::Result<()> {
@@ -65,15 +82,21 @@ impl DataDirectory {
         Ok(DataDirectory { path: path.to_path_buf(), _lock: lock, manifest })
     }
 
+    /// One that is there and whose lock is held by `lock`, for those who do not serve from it.
+    pub fn held(path: &Path, lock: File, manifest: Option<Manifest>) -> Self {
+        DataDirectory { path: path.to_path_buf(), _lock: lock, manifest }
+    }
+
     /// What the directory at `path` says of itself; nobody may be about to write there.
-    pub fn read_manifest(path: &Path) -> Result<Option<Manifest>, String> {
+    pub fn read_manifest(path: &Path) -> Result<Option<Manifest>, ManifestError> {
         let file = path.join(MANIFEST);
         let text = match std::fs::read_to_string(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(format!("{}: {error}", file.display())),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(ManifestError::Damaged(file)),
+            Err(error) => return Err(ManifestError::World(file, error)),
         };
-        let damaged = || format!("{} is damaged; the data directory can't be opened without it", file.display());
+        let damaged = || ManifestError::Damaged(file.clone());
         let (body, crc) = text.trim_end().rsplit_once("crc32 ").ok_or_else(damaged)?;
         if format!("{:08x}", crc32fast::hash(body.as_bytes())) != crc {
             return Err(damaged());
@@ -84,9 +107,7 @@ impl DataDirectory {
             (Some(1..=FORMAT), Some(epoch), Some(shards)) if (1..=1024).contains(&shards) => {
                 Ok(Some(Manifest { epoch, shards: shards as u16, snapshot: field("snapshot") }))
             }
-            (Some(format), ..) if !(1..=FORMAT).contains(&format) => {
-                Err(format!("{} has format {format}; this server knows {FORMAT}", file.display()))
-            }
+            (Some(format), ..) if !(1..=FORMAT).contains(&format) => Err(ManifestError::Newer { file, format }),
             _ => Err(damaged()),
         }
     }

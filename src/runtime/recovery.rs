@@ -461,7 +461,7 @@ fn cut_report(recovered: &Recovered, directory: &Path) -> Option<String> {
 }
 
 /// The segment files, in the order of their numbers.
-fn segments(directory: &Path) -> io::Result<Vec<(SegmentId, PathBuf)>> {
+pub fn segments(directory: &Path) -> io::Result<Vec<(SegmentId, PathBuf)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();

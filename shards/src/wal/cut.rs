@@ -84,6 +84,12 @@ impl HeldGroups {
         }
     }
 
+    /// For a reading that trusts no settled mark: where records are missing that were on disk, another shard's mark may
+    /// cover groups that are lost with them.
+    pub fn trusting_no_mark(shard: ShardId, first: Sequence) -> Self {
+        HeldGroups { is_first_reading: false, ..HeldGroups::new(shard, first) }
+    }
+
     /// The next record of the log.
     pub fn take(&mut self, record: &Record<'_>) {
         let sequence = record.header().sequence;

@@ -24,7 +24,7 @@ pub use commit::{Commit, FsyncPolicy, SYNC_AFTER_MS, SyncTicket, UNSYNCED_AGE_MS
 pub use cut::{ConsistentCut, GroupCut, HeldGroups, Question, Step, Verdict};
 pub use group::{Group, GroupId, GroupTable, Groups};
 pub use record::{BODY_BYTES_MAX, RECORD_HEADER_BYTES, Record, RecordHeader, encode_into, record_bytes};
-pub use recovery::{Apply, Base, Cut, Damage, Evidence, OnDamage, Recovered, Recovery, RecoveryError};
+pub use recovery::{Apply, Base, Cut, Damage, Evidence, OnDamage, Place, Recovered, Recovery, RecoveryError};
 pub use segment::{Predecessor, RecordReader, SegmentError, SegmentHeader, Stop, StopReason};
 
 /// Unit of direct writes; also the size of a segment's header.

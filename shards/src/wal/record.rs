@@ -70,7 +70,7 @@ impl<'a> Record<'a> {
         self.groups
     }
     /// Bytes that it takes in its segment, padding included.
-    pub(super) fn padded_bytes(&self, layout: Layout) -> usize {
+    pub fn padded_bytes(&self, layout: Layout) -> usize {
         record_bytes(self.groups.as_ref(), self.edits.len(), layout)
     }
     /// Where the edit after the last one of this record lies.
@@ -81,7 +81,7 @@ impl<'a> Record<'a> {
 
     /// The record at the start of `bytes`, if it is one of segment `segment` with salt `salt` (`None`: any, for segments
     /// whose header cannot be read). Says nothing of whether it is its turn.
-    pub(super) fn verify(bytes: &'a [u8], segment: SegmentId, salt: Option<u32>) -> Result<Record<'a>, StopReason> {
+    pub fn verify(bytes: &'a [u8], segment: SegmentId, salt: Option<u32>) -> Result<Record<'a>, StopReason> {
         let (fixed, length) = claimed(bytes, segment, salt)?;
         let whole = bytes.get(..length).ok_or(StopReason::Truncated)?;
         let right = checksum(whole) == u32_at(fixed, CRC);

@@ -173,8 +173,9 @@ struct Found {
     place: Place,
 }
 
+/// What the headers say of a segment's part in the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Place {
+pub enum Place {
     /// Part of the log; where it ends, if a later segment says so.
     Live(Option<Predecessor>),
     /// An earlier recovery ended the log before this segment.
@@ -321,6 +322,11 @@ impl Recovery {
             self.gap = Some(search(gap, &found, bytes)?);
         }
         self.judge().map(|_| ())
+    }
+
+    /// Every segment, in order, with its part in the log.
+    pub fn places(&self) -> impl Iterator<Item = (SegmentId, Place)> {
+        self.segments.iter().map(|found| (found.id, found.place))
     }
 
     /// After the last segment.
