@@ -19,7 +19,7 @@ mod turn;
 pub use execute::database;
 pub use intake::{Flow, Input};
 pub use multi::Multi;
-pub use turn::{EditBatch, LogState};
+pub use turn::{BACKLOG_BYTES_MAX, EditBatch, LogState};
 
 use crate::admin::latency::Latency;
 use crate::admin::stats::Stats;
