@@ -7,6 +7,7 @@ use crate::config::file::{self, FileError, ReadFile};
 use crate::config::table::{ALIASES, Effect, SETTINGS, Setting};
 use crate::config::{SettingError, Settings, values};
 use crate::offline::{Selection, Tool};
+use crate::runtime::restore::{Moment, Request};
 use clap::builder::ValueRange;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -104,10 +105,14 @@ fn flags(settings: &mut Settings, matches: &ArgMatches) -> Result<(), LaunchErro
 
 const CHECK: &str = "check";
 const DUMP: &str = "dump";
+const RESTORE: &str = "restore";
 /// They exit with 2 where a server exits with 1.
-const TOOLS: [&str; 2] = [CHECK, DUMP];
+const TOOLS: [&str; 3] = [CHECK, DUMP, RESTORE];
 
 fn tool(name: &str, matches: &ArgMatches) -> Tool {
+    if name == RESTORE {
+        return Tool::Restore(restore_request(matches));
+    }
     let directory = matches.get_one::<PathBuf>("DIR").expect("clap asks for it").clone();
     if name == CHECK {
         return Tool::Check { directory, repair: matches.get_flag("repair") };
@@ -120,7 +125,53 @@ fn tool(name: &str, matches: &ArgMatches) -> Tool {
     Tool::Dump { directory, selection }
 }
 
-fn tool_commands() -> [Command; 2] {
+fn restore_request(matches: &ArgMatches) -> Request {
+    let defaults = Settings::default().config();
+    let offsets = matches.get_many::<u64>("to-offset").map(|offsets| Moment::Offsets(offsets.copied().collect()));
+    let time = matches.get_one::<u64>("to-time").map(|time_ms| Moment::Time(*time_ms));
+    Request {
+        sources: matches.get_many::<PathBuf>("from").expect("clap asks for it").cloned().collect(),
+        target: matches.get_one::<PathBuf>("to").expect("clap asks for it").clone(),
+        moment: offsets.or(time).unwrap_or(Moment::Latest),
+        databases: matches.get_one("databases").copied().unwrap_or(defaults.databases),
+        segment_bytes: defaults.wal_segment_bytes,
+    }
+}
+
+/// Seconds or milliseconds since 1970, or a date and time in UTC.
+fn moment(text: &str) -> Result<u64, String> {
+    const MILLISECONDS_FROM: u64 = 100_000_000_000;
+    if let Ok(number) = text.parse::<u64>() {
+        return Ok(if number < MILLISECONDS_FROM { number * 1_000 } else { number });
+    }
+    let time = humantime::parse_rfc3339_weak(text).map_err(|error| format!("{error} (as in 2026-01-31 23:59:59)"))?;
+    let since = time.duration_since(std::time::UNIX_EPOCH).map_err(|_| "before 1970".to_string())?;
+    Ok(since.as_millis() as u64)
+}
+
+fn restore_command() -> Command {
+    let path = |name: &'static str| Arg::new(name).long(name).required(true).value_parser(value_parser!(PathBuf));
+    let from = path("from").value_name("DIR").action(ArgAction::Append);
+    let to_time = Arg::new("to-time").long("to-time").value_name("TIME").value_parser(moment);
+    let to_offset = Arg::new("to-offset").long("to-offset").value_name("N,N,...").value_delimiter(',');
+    let databases = Arg::new("databases").long("databases").value_name("N").value_parser(value_parser!(u16));
+    Command::new(RESTORE)
+        .about("Writes a new data directory that holds what was there at some moment")
+        .after_help("Exit code: 0 done, 2 not done.")
+        .arg(from.help("A data directory or an archive (wal-archive-dir); give all that there are"))
+        .arg(path("to").value_name("DIR").help("The new data directory; not there yet, or empty"))
+        .arg(to_time.conflicts_with("to-offset").help(
+            "Nothing written later: seconds or milliseconds since 1970, or a date and time in UTC. Without it, all there is",
+        ))
+        .arg(
+            to_offset
+                .value_parser(value_parser!(u64))
+                .help("Nothing that ends behind these offsets, one per shard (INFO persistence tells them)"),
+        )
+        .arg(databases.help("Number of databases, if it is not the default"))
+}
+
+fn tool_commands() -> [Command; 3] {
     let directory =
         || Arg::new("DIR").required(true).value_parser(value_parser!(PathBuf)).help("A data directory (--dir)");
     let switch = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
@@ -138,7 +189,7 @@ fn tool_commands() -> [Command; 2] {
         .arg(number("shard").value_parser(value_parser!(u16)).help("Only this shard"))
         .arg(number("from-offset").value_parser(value_parser!(u64)).help("Only edits from this offset of a shard on"))
         .arg(switch("keys").help("Keys without their values"));
-    [check, dump]
+    [check, dump, restore_command()]
 }
 
 const SOURCES: &str = "\

@@ -227,8 +227,7 @@ fn persistence(lines: &mut Lines, facts: &Facts<'_>) {
     for (shard, log) in logs.iter().enumerate() {
         // The error comes last: it may have commas of its own.
         let (status, error) = (log.status.name(), &log.error);
-        let fields =
-            format!("status={status},offset={},backlog_bytes={},error={error}", log.offset, log.backlog_bytes);
+        let fields = format!("status={status},offset={},backlog_bytes={},error={error}", log.offset, log.backlog_bytes);
         lines.add(&format!("wal_shard_{shard}"), fields);
     }
 }

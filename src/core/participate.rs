@@ -386,14 +386,15 @@ impl Core {
                 Offset(0)
             }
             Work::WantSnapshot => {
-                match args.get(0) {
-                    Some(backup) => self.want_backup(backup),
-                    None => drop(self.want_snapshot(false)),
-                }
+                self.request_snapshot(args.at(0), args.get(1));
                 Offset(0)
             }
             Work::Freeze => {
-                self.freeze(u64::from_le_bytes(args.at(0).try_into().expect("eight bytes")));
+                let ids = args.at(1);
+                match args.get(2) {
+                    None => self.freeze(u64::from_le_bytes(args.at(0).try_into().expect("eight bytes")), ids),
+                    Some(why) => self.refuse_snapshot(why, ids),
+                }
                 Offset(0)
             }
             Work::Claim(_) | Work::Transaction(_) => unreachable!("nothing to run by itself"),

@@ -23,11 +23,14 @@ pub struct Snapshots {
     pub begun: u64,
     /// Being taken here.
     pub running: Option<Running>,
-    /// SAVE and BACKUP of own clients, with the first snapshot that will do.
+    /// SAVE and BACKUP of own clients.
     waiting: Vec<Waiting>,
-    /// On shard 0: names of the copies to be made of the next snapshot, and of the one under way.
-    backups_wanted: Vec<String>,
+    last_request: u64,
+    /// On shard 0: who waits for the next snapshot, and the copies to be made of the one under way.
+    requests: Vec<Request>,
     pub backups: Vec<String>,
+    /// On shard 0: some log can't grow, so that a snapshot would wait for it, and everything for the snapshot.
+    pub obstructed: Option<String>,
     /// How the last one ended; without one, as if it had been at the start.
     pub last: LastSave,
     /// Where the last one that ended well ends in the shard's stream of edits.
@@ -65,8 +68,58 @@ impl Default for LastSave {
 struct Waiting {
     connection: ConnectionId,
     slot: Option<u64>,
+    id: RequestId,
+    backup: Option<String>,
+    /// The snapshot that will do, once it has begun.
+    number: Option<u64>,
+}
+
+/// Of SAVE or BACKUP on whatever core: that core, and a number of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct RequestId {
+    shard: ShardId,
     number: u64,
-    is_backup: bool,
+}
+
+impl RequestId {
+    const BYTES: usize = 10;
+
+    fn encode(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..2].copy_from_slice(&self.shard.0.to_le_bytes());
+        bytes[2..].copy_from_slice(&self.number.to_le_bytes());
+        bytes
+    }
+    fn decode(bytes: &[u8]) -> Self {
+        let (shard, number) = bytes.split_at(2);
+        RequestId {
+            shard: ShardId(u16::from_le_bytes(shard.try_into().expect("two bytes"))),
+            number: u64::from_le_bytes(number.try_into().expect("eight bytes")),
+        }
+    }
+}
+
+struct Request {
+    id: RequestId,
+    backup: Option<String>,
+}
+
+/// What became of a snapshot, as its runtime tells it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ended {
+    pub number: u64,
+    pub outcome: Result<(), String>,
+    /// Of the copies made of it.
+    pub backups: Vec<(String, Result<(), String>)>,
+}
+
+impl Ended {
+    fn of(&self, waiting: &Waiting) -> Result<(), String> {
+        self.outcome.clone()?;
+        let Some(name) = &waiting.backup else { return Ok(()) };
+        let copied = self.backups.iter().find(|(other, _)| other == name);
+        copied.map_or_else(|| Err("no copy was made".into()), |(_, copied)| copied.clone())
+    }
 }
 
 /// What decides whether one is due, over all shards.
@@ -124,14 +177,24 @@ impl Core {
 
     /// On shard 0, once per turn: begins one that is wanted.
     pub fn begin_wanted_snapshot(&mut self) {
-        if !self.snapshots.wanted || self.snapshots.under_way || self.log.failed.is_some() {
+        if !self.snapshots.wanted || self.snapshots.under_way {
             return;
         }
+        let requests = std::mem::take(&mut self.snapshots.requests);
+        let ids: Vec<u8> = requests.iter().flat_map(|request| request.id.encode()).collect();
+        let failed = self.log.failed.as_ref().map(|why| format!("the log of shard 0 has failed: {why}"));
+        let program = match failed.or_else(|| self.snapshots.obstructed.clone()) {
+            None => {
+                self.snapshots.under_way = true;
+                self.snapshots.backups = requests.into_iter().filter_map(|request| request.backup).collect();
+                Program::of_snapshot(self.slots, self.shard, self.snapshots.begun + 1, &ids)
+            }
+            Some(why) => {
+                self.snapshots.quiet_until_ms = self.now.steady_ms + RETRY_AFTER_MS;
+                Program::of_refused_snapshot(self.slots, self.shard, &why, &ids)
+            }
+        };
         self.snapshots.wanted = false;
-        self.snapshots.under_way = true;
-        self.snapshots.backups = std::mem::take(&mut self.snapshots.backups_wanted);
-        let number = self.snapshots.begun + 1;
-        let program = Program::of_snapshot(self.slots, self.shard, number);
         self.begin_transaction(NOBODY, program, false, 0);
     }
 
@@ -156,9 +219,10 @@ impl Core {
         }
     }
 
-    /// On shard 0: as `want_snapshot`, and a copy of it under this name.
-    pub(super) fn want_backup(&mut self, name: &[u8]) {
-        self.snapshots.backups_wanted.push(String::from_utf8_lossy(name).into_owned());
+    /// On shard 0: has a snapshot taken for a client that waits.
+    pub(super) fn request_snapshot(&mut self, id: &[u8], backup: Option<&[u8]>) {
+        let backup = backup.map(|name| String::from_utf8_lossy(name).into_owned());
+        self.snapshots.requests.push(Request { id: RequestId::decode(id), backup });
         self.want_snapshot(false);
     }
 
@@ -194,21 +258,41 @@ impl Core {
         }
         session.held = true;
         let slot = (!mutes(session.reply_mode)).then(|| session.replies.reserve());
-        let number = self.snapshots.begun + 1;
-        self.snapshots.waiting.push(Waiting { connection, slot, number, is_backup: backup.is_some() });
-        match backup {
-            _ if self.shard != ShardId(0) => {
-                let ticket = Ticket { connection, slot: super::execute::MUTED_SLOT, part: 0, spread: true };
-                self.call(ShardId(0), ticket, Work::WantSnapshot, Db(0), Protocol::Resp2, backup.into_iter());
-            }
-            Some(name) => self.want_backup(name),
-            None => drop(self.want_snapshot(false)),
+        self.snapshots.last_request += 1;
+        let id = RequestId { shard: self.shard, number: self.snapshots.last_request };
+        let name = backup.map(|name| String::from_utf8_lossy(name).into_owned());
+        self.snapshots.waiting.push(Waiting { connection, slot, id, backup: name, number: None });
+        if self.shard == ShardId(0) {
+            self.request_snapshot(&id.encode(), backup);
+        } else {
+            let ticket = Ticket { connection, slot: super::execute::MUTED_SLOT, part: 0, spread: true };
+            let args = std::iter::once(id.encode()).map(|id| id.to_vec()).chain(backup.map(<[u8]>::to_vec));
+            let args: Vec<Vec<u8>> = args.collect();
+            let args = args.iter().map(Vec::as_slice);
+            self.call(ShardId(0), ticket, Work::WantSnapshot, Db(0), Protocol::Resp2, args);
         }
         Ok(Flow::Done)
     }
 
+    /// No snapshot begins, for this reason: who asked for one is told.
+    pub(super) fn refuse_snapshot(&mut self, why: &[u8], ids: &[u8]) {
+        self.bind_requests(ids, REFUSED);
+        let why = String::from_utf8_lossy(why).into_owned();
+        self.snapshots.last.failure = Some(why.clone());
+        self.answer_waiting(&Ended { number: REFUSED, outcome: Err(why), backups: Vec::new() });
+    }
+
+    /// The snapshot with this number is the one that these requests wait for.
+    fn bind_requests(&mut self, ids: &[u8], number: u64) {
+        let ids: Vec<RequestId> = ids.chunks(RequestId::BYTES).map(RequestId::decode).collect();
+        for waiting in self.snapshots.waiting.iter_mut().filter(|waiting| ids.contains(&waiting.id)) {
+            waiting.number = Some(number);
+        }
+    }
+
     /// All shards are claimed: what this one holds now is the snapshot.
-    pub(super) fn freeze(&mut self, number: u64) {
+    pub(super) fn freeze(&mut self, number: u64, ids: &[u8]) {
+        self.bind_requests(ids, number);
         self.seal_batch();
         self.owner.keyspace.freeze();
         let offset = self.log.end(&self.owner);
@@ -218,14 +302,14 @@ impl Core {
         self.snapshots.running = Some(Running { number, offset, wall_ms, steady_ms });
     }
 
-    /// The snapshot that ran here is on disk on all shards, or given up on all; and what became of copies of it.
-    pub fn snapshot_ended(&mut self, outcome: Result<(), String>, backup: Result<(), String>) {
+    /// The snapshot that ran here is on disk on all shards, or given up on all.
+    pub fn snapshot_ended(&mut self, ended: &Ended) {
         let Some(running) = self.snapshots.running.take() else { return };
         self.snapshots.under_way = false;
         let took_ms = self.now.steady_ms.saturating_sub(running.steady_ms);
         self.snapshots.last.took_ms = Some(took_ms);
-        self.snapshots.last.failure = outcome.as_ref().err().cloned();
-        match &outcome {
+        self.snapshots.last.failure = ended.outcome.as_ref().err().cloned();
+        match &ended.outcome {
             Ok(()) => {
                 self.snapshots.last.wall_ms = running.wall_ms;
                 self.snapshots.base = running.offset;
@@ -233,11 +317,15 @@ impl Core {
             }
             Err(_) => self.snapshots.quiet_until_ms = self.now.steady_ms + RETRY_AFTER_MS,
         }
-        let due = |waiting: &mut Waiting| waiting.number <= running.number;
+        self.answer_waiting(ended);
+    }
+
+    fn answer_waiting(&mut self, ended: &Ended) {
+        let due = |waiting: &mut Waiting| waiting.number == Some(ended.number);
         for waiting in self.snapshots.waiting.extract_if(.., due).collect::<Vec<_>>() {
             let mut out = Vec::new();
             let mut reply = Reply::new(&mut out, self.protocol(waiting.connection));
-            match outcome.as_ref().and(if waiting.is_backup { backup.as_ref() } else { Ok(&()) }) {
+            match ended.of(&waiting) {
                 Ok(()) => reply.ok(),
                 Err(why) => reply.error(&CommandError::owned(format!("ERR The snapshot failed: {why}"))),
             }
@@ -248,6 +336,9 @@ impl Core {
         }
     }
 }
+
+/// No snapshot has it.
+const REFUSED: u64 = 0;
 
 /// In place of a connection: a transaction that the server makes for itself.
 const NOBODY: ConnectionId = ConnectionId { index: u32::MAX, generation: u32::MAX };

@@ -9,6 +9,8 @@
 //! - `repair`: makes that cut hold on disk;
 //! - `dump`, `show`: records and edits as text.
 //!
+//! Point-in-time recovery is the runtime's (`runtime::restore`), as it writes data anew.
+//!
 //! The rule: nothing but `repair` changes a byte, and `repair` destroys none. What a start makes of a log is decided in
 //! `shards::wal` and `runtime::recovery` alone; here it is asked.
 
@@ -24,6 +26,7 @@ mod walk;
 
 pub use dump::Selection;
 
+use crate::runtime::restore::{self, Request};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -32,6 +35,7 @@ use std::path::{Path, PathBuf};
 pub enum Tool {
     Check { directory: PathBuf, repair: bool },
     Dump { directory: PathBuf, selection: Selection },
+    Restore(Request),
 }
 
 /// What was found, where the directory could be examined.
@@ -71,12 +75,22 @@ impl Obstacle {
     }
 }
 
+fn restored(request: &Request, out: &mut dyn Write) -> Result<Outcome, Obstacle> {
+    let said = restore::restore(request).map_err(Obstacle::World)?;
+    for line in said {
+        writeln!(out, "{line}")?;
+    }
+    writeln!(out, "restored to {}", request.target.display())?;
+    Ok(Outcome::Sound)
+}
+
 /// Runs the tool; what it has to say goes to `out`.
 pub fn run(tool: &Tool, out: &mut dyn Write) -> Result<Outcome, Obstacle> {
     let outcome = match tool {
         Tool::Check { directory, repair: false } => check::check(directory, out),
         Tool::Check { directory, repair: true } => check::repair(directory, out),
         Tool::Dump { directory, selection } => dump::dump(directory, selection, out),
+        Tool::Restore(request) => restored(request, out),
     };
     match out.flush() {
         // A reader that has seen enough (`| head`) is no failure.

@@ -61,9 +61,10 @@ pub enum Work {
     /// From here on the keys in the arguments are watched for the client with this number.
     Watch,
     Unwatch,
-    /// For shard 0: to have a snapshot taken, and copied under the name that is the argument, if there is one.
+    /// For shard 0: a client waits for a snapshot. The arguments are the request's id, and the name of a copy if one is wanted.
     WantSnapshot,
-    /// Only in a transaction that has claimed all shards: the snapshot with the number in the argument is what is here now.
+    /// Only in a transaction over all shards. The arguments: a number, the ids of requests, and why there is no snapshot. Without the
+    /// last, all shards are claimed, and what is here now is the snapshot with that number.
     Freeze,
 }
 

@@ -194,13 +194,25 @@ impl Program {
     }
 
     /// A snapshot of all shards, of the moment when all are claimed.
-    pub fn of_snapshot(slots: SlotMap, here: ShardId, number: u64) -> Self {
+    pub fn of_snapshot(slots: SlotMap, here: ShardId, number: u64, ids: &[u8]) -> Self {
         let mut program = Program::new(Kind::Steps { scratch: false }, slots, here, Protocol::Resp2);
         program.claim_all(Access::Read);
-        for part in 0..program.parts.len() as u16 {
-            program.push(part, Work::Freeze, Db(0), std::iter::once(number.to_le_bytes().as_slice()));
-        }
+        program.push_freeze(&[&number.to_le_bytes(), ids]);
         program
+    }
+
+    /// Tells all shards why there is no snapshot; claims nothing.
+    pub fn of_refused_snapshot(slots: SlotMap, here: ShardId, why: &str, ids: &[u8]) -> Self {
+        let mut program = Program::new(Kind::Direct, slots, here, Protocol::Resp2);
+        program.push_freeze(&[&[], ids, why.as_bytes()]);
+        program
+    }
+
+    fn push_freeze(&mut self, args: &[&[u8]]) {
+        for shard in (0..self.slots.shards()).map(ShardId) {
+            let part = self.part(shard);
+            self.push(part, Work::Freeze, Db(0), args.iter().copied());
+        }
     }
 
     /// Keys that nobody else may change meanwhile.

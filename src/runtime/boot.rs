@@ -207,7 +207,6 @@ impl Fleet {
         let mut listeners = Some(listeners);
         let (run_id, seed) = (random_hex(), random_u64());
         let places = self.places();
-        tidy(&places)?;
         let board = self.data.as_ref().map(|data| {
             let manifest = data.manifest.expect("the epoch was opened");
             Arc::new(Board::new(data.path().to_path_buf(), manifest))
@@ -261,6 +260,10 @@ impl Fleet {
             }
         }
         let recovered = self.wait_for_all(&recovered_out, &progress)?;
+        // Not before what the manifest names has been read.
+        if let Some(data) = &self.data {
+            tidy(&places, data.path(), &self.config)?;
+        }
         let clock = report_recovered(recovered.into_iter().flatten().collect(), started);
         for go in &starts {
             // A core that is gone has already said why, through its join handle.
@@ -310,14 +313,26 @@ impl Fleet {
     }
 }
 
-/// Removes files that the last run, had it come to a clean end, would have removed.
-fn tidy(places: &[LogPlace]) -> Result<(), String> {
+/// Puts away files that the last run, had it come to a clean end, would have put away.
+fn tidy(places: &[LogPlace], data_directory: &std::path::Path, config: &Config) -> Result<(), String> {
+    let world = |error| format!("tidying {}: {error}", data_directory.display());
+    // The manifest may have been renamed by a server that was killed before it could sync that.
+    prepare::sync_directory(data_directory).map_err(world)?;
     for place in places {
-        let tidied = prepare::remove_spare(&place.directory)
-            .and_then(|()| snapshot_file::remove_others(&place.directory, place.snapshot));
-        tidied.map_err(|error| format!("tidying {}: {error}", place.directory.display()))?;
+        prepare::remove_spare(&place.directory).map_err(world)?;
+        let archive = archive_of(config, place);
+        if let Err(error) = snapshot_file::put_away_others(&place.directory, place.snapshot, archive.as_deref()) {
+            // No reason not to serve: what is left costs space.
+            tracing::error!("putting away old snapshots of {}: {error}", place.directory.display());
+        }
     }
     Ok(())
+}
+
+/// Where a shard's old files go, if they are kept.
+fn archive_of(config: &Config, place: &LogPlace) -> Option<PathBuf> {
+    let root = Some(&config.wal_archive_dir).filter(|path| !path.as_os_str().is_empty())?;
+    Some(root.join(format!("epoch-{}", place.epoch)).join(format!("shard-{}", place.shard.0)))
 }
 
 /// Tells the operator what the logs gave; the clock that goes on where the last run stopped.
@@ -422,8 +437,7 @@ async fn run_core(seed: Seed) -> std::io::Result<()> {
             core.snapshots.last.wall_ms = base.wall_ms;
             core.snapshots.base = base.offset;
         }
-        let archive = Some(core.config.wal_archive_dir.clone()).filter(|path| !path.as_os_str().is_empty());
-        let archive = archive.map(|path| path.join(format!("epoch-{}/shard-{}", place.epoch, shard.0)));
+        let archive = archive_of(&core.config, &place);
         let board = board.expect("there is one if there is a log");
         let snapshots = SnapshotWriter::new(place, archive, background.clone(), board, doorbells, random_u32);
         core.log.persistent = true;

@@ -452,6 +452,10 @@ impl CoreLoop {
             let sequence = log.append(batch, now, ticks, &mut self.ring);
             self.core.note_record(sequence, group_count);
         }
+        if log.bytes_max > 0 {
+            // At once: what is accepted beyond the limit is written all the same.
+            self.core.log.blocked = log.obstacle();
+        }
         log.sync(now, matches!(self.phase, Phase::Settling { .. }), &mut self.ring);
         let released = log.commit.released(now.steady_ms);
         if let Some(why) = &log.failure {

@@ -30,6 +30,8 @@ pub struct LogStart {
     /// No record after this one holds a group; `NONE` if none does. All groups were found complete, and are on disk on all
     /// shards before any of them goes on; or were skipped, and the first record that is written now undoes them.
     pub last_group: Sequence,
+    /// There are files of the log that this start may have cut off, in part or as a whole.
+    pub after_recovery: bool,
 }
 
 /// A segment that is full, or was there at the start.
@@ -72,8 +74,6 @@ pub struct LogWriter {
     segment_bytes: u64,
     /// How much of the disk all segments may take; 0 for no limit.
     pub bytes_max: u64,
-    /// Why there is no further segment: it would go over that.
-    over_limit: Option<String>,
     /// A place in the stream of edits, and the last record that ends there or before.
     watched: Option<(Offset, Sequence)>,
     in_flight: VecDeque<InFlight>,
@@ -149,14 +149,13 @@ impl LogWriter {
             next_sequence: start.next_sequence,
             next_segment: start.next_segment,
             predecessor: start.predecessor,
-            after_recovery: true,
+            after_recovery: start.after_recovery,
             segment: None,
             retired: Vec::new(),
             old,
             preparer,
             segment_bytes,
             bytes_max: 0,
-            over_limit: None,
             watched: None,
             in_flight: VecDeque::new(),
             pending: None,
@@ -241,13 +240,6 @@ impl LogWriter {
     /// Turns to a prepared segment, or asks for one.
     fn next_segment(&mut self, layout: Layout, needed: u64, now: Now, ring: &mut Ring) -> bool {
         let bytes_min = needed + BLOCK_BYTES as u64;
-        // What was accepted before a snapshot began must be in the log before the snapshot can make room.
-        let start = self.pending.as_ref().map_or(Offset(0), |pending| pending.start);
-        let awaited = self.watched.is_some_and(|(offset, _)| start < offset);
-        self.over_limit = self.limit_reached(bytes_min).filter(|_| !awaited);
-        if self.over_limit.is_some() {
-            return false;
-        }
         let Some(prepared) = self.preparer.take(layout, bytes_min) else {
             self.preparer.ask(self.next_segment, layout, bytes_min, self.segment_bytes);
             return false;
@@ -500,7 +492,6 @@ impl LogWriter {
         };
         let (done, left) = std::mem::take(&mut self.old).into_iter().partition(is_done);
         self.old = left;
-        self.over_limit = None;
         self.preparer.recycle(done.into_iter().map(|old: OldSegment| old.path).collect(), archive);
     }
     /// Whether there are segments that a snapshot would replace.
@@ -513,15 +504,23 @@ impl LogWriter {
         current + self.old.iter().map(|old| old.bytes).sum::<u64>()
     }
 
-    fn limit_reached(&self, wanted: u64) -> Option<String> {
+    /// Why no more should be accepted: the next segment would go over the limit. What has been accepted is written all the same: a
+    /// transaction that waits for it may be what the next snapshot waits for.
+    fn limit_reached(&self) -> Option<String> {
         let (max, used) = (self.bytes_max, self.bytes_on_disk());
-        let is_over = max > 0 && used + wanted > max;
+        let current = self.segment.as_ref().filter(|segment| segment.position > segment.prepared.bytes / 2)?;
+        let next = (current.prepared.bytes * 2).min(self.segment_bytes);
+        let is_over = max > 0 && used + next > max;
         is_over.then(|| format!("it has {used} bytes on disk, and wal-max-size is {max}; a snapshot makes room"))
     }
 
-    /// Why there is no segment to write to, as long as that lasts (a full disk).
+    /// Why writes should not be accepted, as long as that lasts (a full disk, or the limit).
     pub fn obstacle(&self) -> Option<String> {
-        self.over_limit.clone().or_else(|| self.preparer.obstacle())
+        self.disk_obstacle().or_else(|| self.limit_reached())
+    }
+    /// Why there is no segment to write to.
+    pub fn disk_obstacle(&self) -> Option<String> {
+        self.preparer.obstacle()
     }
     /// Tries again what a full disk prevented.
     pub fn retry(&mut self) {
@@ -634,6 +633,7 @@ mod tests {
             offset: Offset(0),
             predecessor: None,
             last_group: Sequence::NONE,
+            after_recovery: false,
         };
         let mut log = LogWriter::new(ShardId(0), 1, FsyncPolicy::EverySec, start, preparer, 4 << 20, Vec::new(), || 7);
         log.ask_for_segment();

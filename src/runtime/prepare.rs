@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -58,6 +58,8 @@ pub struct Preparer {
     discarding: bool,
     /// Old segments' files to be used again.
     spare: Rc<RefCell<Vec<PathBuf>>>,
+    /// Old segments that couldn't be put away: tried again with the next.
+    left: Rc<RefCell<Vec<PathBuf>>>,
 }
 
 impl Preparer {
@@ -72,6 +74,7 @@ impl Preparer {
             obstacle,
             discarding: false,
             spare: Rc::default(),
+            left: Rc::default(),
         }
     }
 
@@ -148,18 +151,21 @@ impl Preparer {
     }
 
     /// These segments are needed no more: some files are kept to be used again, the others removed; with an archive, all go there.
-    pub fn recycle(&mut self, paths: Vec<PathBuf>, archive: Option<PathBuf>) {
+    pub fn recycle(&mut self, mut paths: Vec<PathBuf>, archive: Option<PathBuf>) {
+        paths.splice(0..0, self.left.take());
         if paths.is_empty() {
             return;
         }
         let room = SPARE_FILES_MAX.saturating_sub(self.spare.borrow().len());
-        let (spare, directory) = (self.spare.clone(), self.directory.clone());
+        let (spare, left, directory) = (self.spare.clone(), self.left.clone(), self.directory.clone());
         self.background.spawn(
             move || retire(&directory, paths, archive, room),
-            move |kept| match kept {
-                Ok(kept) => spare.borrow_mut().extend(kept),
-                // Found, and passed over, by the next start; the next snapshot doesn't try again.
-                Err(error) => tracing::error!("removing segments that a snapshot has replaced: {error}"),
+            move |retired| {
+                spare.borrow_mut().extend(retired.kept);
+                left.borrow_mut().extend(retired.left);
+                if let Some(error) = retired.error {
+                    tracing::error!("putting away segments that a snapshot has replaced: {error}");
+                }
             },
         );
     }
@@ -193,32 +199,58 @@ const RECYCLED: &str = "recycled";
 /// Files kept beside the log: one is enough while segments are needed one at a time, two when snapshots come in bursts.
 const SPARE_FILES_MAX: usize = 2;
 
-/// Moves old segments out of the log; the files that are to be used again.
-fn retire(directory: &Path, paths: Vec<PathBuf>, archive: Option<PathBuf>, room: usize) -> io::Result<Vec<PathBuf>> {
-    let mut kept = Vec::new();
-    for path in paths {
-        if let Some(archive) = &archive {
-            move_to(&path, archive)?;
-        } else if kept.len() < room {
-            let spare = path.with_extension(RECYCLED);
-            std::fs::rename(&path, &spare)?;
-            kept.push(spare);
-        } else {
-            std::fs::remove_file(&path)?;
-        }
-    }
-    sync_directory(directory)?;
-    Ok(kept)
+#[derive(Default)]
+struct Retired {
+    /// To be used again.
+    kept: Vec<PathBuf>,
+    /// Still where they were.
+    left: Vec<PathBuf>,
+    error: Option<io::Error>,
 }
 
-/// Into another directory, which may be on another file system.
+/// Moves old segments out of the log.
+fn retire(directory: &Path, paths: Vec<PathBuf>, archive: Option<PathBuf>, room: usize) -> Retired {
+    let mut retired = Retired::default();
+    for path in paths {
+        let done = match &archive {
+            Some(archive) => move_to(&path, archive),
+            None if retired.kept.len() < room && is_ours_alone(&path) => {
+                let spare = path.with_extension(RECYCLED);
+                std::fs::rename(&path, &spare).map(|()| retired.kept.push(spare))
+            }
+            None => std::fs::remove_file(&path),
+        };
+        if let Err(error) = done {
+            retired.left.push(path);
+            retired.error = Some(error);
+        }
+    }
+    if let Err(error) = sync_directory(directory) {
+        retired.error = Some(error);
+    }
+    retired
+}
+
+/// A copy by hard links must not see the file written over.
+fn is_ours_alone(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.nlink() == 1)
+}
+
+/// Into another directory, which may be on another file system. Never over a file that is there.
 pub fn move_to(path: &Path, directory: &Path) -> io::Result<()> {
     std::fs::create_dir_all(directory)?;
     let target = directory.join(path.file_name().expect("a file has a name"));
+    if target.exists() {
+        let why = format!("{} is there already: an archive is of one data directory", target.display());
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, why));
+    }
     match std::fs::rename(path, &target) {
         Err(error) if error.raw_os_error() == Some(libc::EXDEV) => {
-            std::fs::copy(path, &target)?;
-            File::open(&target)?.sync_all()?;
+            // Under its name only when it is whole.
+            let partial = target.with_extension("partial");
+            std::fs::copy(path, &partial)?;
+            File::open(&partial)?.sync_all()?;
+            std::fs::rename(&partial, &target)?;
             sync_directory(directory)?;
             std::fs::remove_file(path)
         }

@@ -11,8 +11,8 @@ use super::snapshot_file;
 use shards::keyspace::{Edit, EditError, Keyspace, StringRef};
 use shards::units::{Db, ShardId};
 use shards::wal::{
-    BLOCK_BYTES, Base, ConsistentCut, GroupCut, GroupId, HeldGroups, OnDamage, Question, Record, RecordHeader,
-    Recovered, Recovery, RecoveryError, SegmentHeader, SegmentId, Sequence, Step, Verdict,
+    BLOCK_BYTES, Base, ConsistentCut, GroupCut, GroupId, HeldGroups, OnDamage, Question, Record, Recovered, Recovery,
+    RecoveryError, SegmentHeader, SegmentId, Sequence, Step, Verdict,
 };
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -124,7 +124,7 @@ pub fn survey(
 }
 
 /// The first record of the log that is beyond what is wanted; where the log ends if none is.
-pub fn first_beyond(place: &LogPlace, is_beyond: &dyn Fn(&RecordHeader) -> bool) -> Result<Sequence, String> {
+pub fn first_beyond(place: &LogPlace, is_beyond: &dyn Fn(&Record<'_>) -> bool) -> Result<Sequence, String> {
     let base = snapshot_file::base(place)?;
     let mut recovery = open(place, base, None)?.0;
     let mut found = None;
@@ -132,7 +132,7 @@ pub fn first_beyond(place: &LogPlace, is_beyond: &dyn Fn(&RecordHeader) -> bool)
     while let Some(id) = recovery.next_segment().filter(|_| found.is_none()) {
         read_segment(place, id, &mut bytes)?;
         let mut look = |record: &Record<'_>| {
-            if found.is_none() && is_beyond(record.header()) {
+            if found.is_none() && is_beyond(record) {
                 found = Some(record.header().sequence);
             }
             Ok(())
@@ -216,8 +216,11 @@ pub fn resume(
     // Never onto the name of a file that is there.
     let last =
         segments(&place.directory).map_err(|error| place.world(error))?.last().map_or(SegmentId(0), |(id, _)| *id);
+    let segments = old_segments(&place, recovered.next_sequence)?;
     Ok(ShardRecovered {
         start: LogStart {
+            // With nothing to cut off the log goes on, also for a reader that has archived segments before.
+            after_recovery: recovered.predecessor.is_some() || !segments.is_empty(),
             next_segment: recovered.next_segment_id.max(last.next()),
             next_sequence: recovered.next_sequence,
             offset: recovered.next_offset,
@@ -229,7 +232,7 @@ pub fn resume(
         cuts,
         compensation: skipped.compensation(keyspace),
         base,
-        segments: old_segments(&place, recovered.next_sequence)?,
+        segments,
         last_wall_ms: recovered.last_wall_ms,
         last_steady_ms: recovered.last_steady_ms,
     })

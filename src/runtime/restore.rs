@@ -10,7 +10,7 @@ use super::recovery::{LogPlace, first_beyond};
 use super::rewrite::{Shape, rewrite};
 use super::snapshot_file::{self, file_name};
 use shards::units::ShardId;
-use shards::wal::{RecordHeader, Sequence};
+use shards::wal::{Record, Sequence};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,7 @@ pub enum Moment {
     Offsets(Vec<u64>),
 }
 
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
     /// Data directories and archives, any number of them.
     pub sources: Vec<PathBuf>,
@@ -48,6 +49,15 @@ pub fn restore(request: &Request) -> Result<Vec<String>, String> {
     if !is_empty(&request.target) {
         return Err(format!("{} is not empty: restore into a new directory", request.target.display()));
     }
+    let outcome = restore_into(manifest, request);
+    if outcome.is_err() {
+        // It was empty: a second try must find it so.
+        let _ = std::fs::remove_dir_all(&request.target);
+    }
+    outcome
+}
+
+fn restore_into(manifest: Manifest, request: &Request) -> Result<Vec<String>, String> {
     let mut data = DataDirectory::open(&request.target)?;
     let staging = request.target.join(STAGING);
     let world = |error: io::Error| format!("collecting the files in {}: {error}", staging.display());
@@ -98,10 +108,10 @@ fn restore_staged(
 fn end_of(place: &LogPlace, moment: &Moment) -> Result<Sequence, String> {
     match moment {
         Moment::Latest => first_beyond(place, &|_| false),
-        Moment::Time(time_ms) => first_beyond(place, &|record: &RecordHeader| record.wall_ms > *time_ms),
+        Moment::Time(time_ms) => first_beyond(place, &|record: &Record<'_>| record.header().wall_ms > *time_ms),
         Moment::Offsets(offsets) => {
             let until = offsets[place.shard.0 as usize];
-            first_beyond(place, &|record: &RecordHeader| record.offset.0 >= until)
+            first_beyond(place, &|record: &Record<'_>| record.end_offset().0 > until)
         }
     }
 }
@@ -126,7 +136,7 @@ fn shard_path(root: &Path, manifest: Manifest, shard: ShardId) -> PathBuf {
     root.join(format!("epoch-{}", manifest.epoch)).join(format!("shard-{}", shard.0))
 }
 
-/// Links, or copies, segments and snapshots.
+/// Links, or copies, segments and snapshots. (A server doesn't write over a file that has two names.)
 fn collect(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::create_dir_all(to)?;
     if !from.exists() {

@@ -1,5 +1,6 @@
 //! A shard's snapshot as a file: its name, and reading it at a start. Writing one while serving is `snapshot_writer`'s.
 
+use super::prepare::move_to;
 use super::recovery::{LogPlace, Progress};
 use shards::keyspace::{EditError, Keyspace};
 use shards::snapshot::{Block, BlockReader, SNAPSHOT_BLOCK_BYTES, SnapshotError, SnapshotFooter, SnapshotHeader};
@@ -18,15 +19,21 @@ pub fn temporary_name(number: u64) -> String {
     format!("{number:020}.snapshot.new")
 }
 
-/// Removes what the manifest doesn't name: snapshots that were not finished on all shards, or have been replaced.
-pub fn remove_others(directory: &Path, current: Option<u64>) -> io::Result<()> {
-    let keep = current.map(file_name);
+/// Puts away what the manifest doesn't name: snapshots that have been replaced go to the archive, if there is one; those that were
+/// not finished on all shards are removed.
+pub fn put_away_others(directory: &Path, current: Option<u64>, archive: Option<&Path>) -> io::Result<()> {
     for entry in std::fs::read_dir(directory)? {
         let path = entry?.path();
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let is_snapshot = name.ends_with(".snapshot") || name.ends_with(".snapshot.new");
-        if is_snapshot && Some(&name) != keep.as_ref() {
-            std::fs::remove_file(&path)?;
+        let number = name.strip_suffix(".snapshot").and_then(|number| number.parse::<u64>().ok());
+        match (number, current) {
+            (Some(number), Some(current)) if number == current => {}
+            (Some(number), Some(current)) if number < current && archive.is_some() => {
+                move_to(&path, archive.expect("just looked at"))?;
+            }
+            (Some(_), _) => std::fs::remove_file(&path)?,
+            (None, _) if name.ends_with(".snapshot.new") => std::fs::remove_file(&path)?,
+            (None, _) => {}
         }
     }
     Ok(())

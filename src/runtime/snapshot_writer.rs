@@ -11,11 +11,11 @@ use super::Background;
 use super::data_directory::Manifest;
 use super::disk::{AlignedBuffer, LogWriter};
 use super::lanes::Doorbell;
-use super::prepare::{move_to, sync_directory};
+use super::prepare::sync_directory;
 use super::recovery::LogPlace;
 use super::ring::Ring;
-use super::snapshot_file::{file_name, remove_others, temporary_name};
-use crate::core::{Core, FROZEN_BYTES_MAX, Growth, Running};
+use super::snapshot_file::{file_name, put_away_others, temporary_name};
+use crate::core::{Core, Ended, FROZEN_BYTES_MAX, Growth, Running};
 use shards::snapshot::{BlockWriter, SNAPSHOT_BLOCK_BYTES, SnapshotHeader};
 use shards::units::ShardId;
 use shards::wal::Sequence;
@@ -25,7 +25,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// What the shards tell each other of the snapshot under way.
@@ -38,8 +38,10 @@ pub struct Board {
     committed: AtomicU64,
     failed: AtomicU64,
     why: Mutex<String>,
+    /// The last one that the manifest may name, as it is or was being written.
+    committing: AtomicU64,
     /// What became of the copies of the last one that was committed.
-    backup: Mutex<Result<(), String>>,
+    backups: Mutex<Vec<(String, Result<(), String>)>>,
 }
 
 #[derive(Default)]
@@ -52,6 +54,8 @@ struct Progress {
     log_bytes: AtomicU64,
     snapshot_bytes: AtomicU64,
     disk_bytes: AtomicU64,
+    /// Its log can't grow.
+    is_obstructed: AtomicBool,
 }
 
 impl Board {
@@ -64,7 +68,8 @@ impl Board {
             committed: AtomicU64::new(number),
             failed: AtomicU64::new(0),
             why: Mutex::new(String::new()),
-            backup: Mutex::new(Ok(())),
+            committing: AtomicU64::new(number),
+            backups: Mutex::new(Vec::new()),
         }
     }
 
@@ -100,14 +105,8 @@ pub struct SnapshotWriter {
     doorbells: Arc<Vec<Doorbell>>,
     job: Option<Job>,
     /// Shard 0: its part is over, and it waits for the others' before another may begin.
-    ending: Option<Ending>,
+    ending: Option<Ended>,
     salt: fn() -> u32,
-}
-
-struct Ending {
-    number: u64,
-    outcome: Result<(), String>,
-    backup: Result<(), String>,
 }
 
 /// The snapshot under way.
@@ -134,6 +133,8 @@ enum Stage {
     Committing(Sequence),
     /// Some shard has failed: the walk goes on to its end for nothing.
     Abandoned,
+    /// And has come there; the file's last write is awaited.
+    AbandonedAndWalked,
 }
 
 /// Shared with the background: one piece of work at a time.
@@ -168,13 +169,14 @@ impl SnapshotWriter {
             Stage::Walking => !job.file.is_busy(),
             Stage::Abandoned => true,
             Stage::AwaitingLog | Stage::Closing(_) | Stage::Written(_) | Stage::Committing(_) => false,
+            Stage::AbandonedAndWalked => !job.file.is_busy(),
         };
         self.job.as_ref().is_some_and(can_go_on)
     }
 
     /// One turn's work; `busy`: the turn had other work, too.
     pub fn turn(&mut self, core: &mut Core, log: &mut LogWriter, ring: &mut Ring, busy: bool) {
-        self.finish_ending(core);
+        self.finish_ending(core, log);
         if self.ending.is_some() {
             return;
         }
@@ -203,26 +205,31 @@ impl SnapshotWriter {
             }
             Stage::Written(last) => self.commit(core, last),
             Stage::Closing(_) | Stage::Committing(_) => {}
-            Stage::Abandoned => {
-                if !core.owner.keyspace.walk_frozen(PIECES_BUSY)
-                    && !self.job.as_ref().is_some_and(|job| job.file.is_busy())
-                {
-                    self.end_failed(core);
-                }
-            }
+            Stage::Abandoned if core.owner.keyspace.walk_frozen(PIECES_BUSY) => {}
+            Stage::Abandoned => job.stage = Stage::AbandonedAndWalked,
+            Stage::AbandonedAndWalked if job.file.is_busy() => {}
+            Stage::AbandonedAndWalked => self.end_failed(core, log),
         }
         self.end_if_committed(core, log);
     }
 
     /// At every tick: tells shard 0 how much has grown, and, on shard 0, whether a snapshot is due.
     pub fn tick(&mut self, core: &mut Core, log: &LogWriter) {
+        self.publish(core, log);
+        if self.place.shard == ShardId(0) {
+            let is_obstructed = |shard: &Progress| shard.is_obstructed.load(Ordering::Relaxed);
+            let obstructed = self.board.shards.iter().position(is_obstructed);
+            core.snapshots.obstructed = obstructed.map(|shard| format!("the log of shard {shard} can't grow"));
+            core.want_due_snapshot(self.board.growth());
+        }
+    }
+
+    fn publish(&self, core: &Core, log: &LogWriter) {
         let own = &self.board.shards[self.place.shard.0 as usize];
         own.changes.store(core.snapshots.changes, Ordering::Relaxed);
         own.log_bytes.store(core.log.taken.0 - core.snapshots.base.0, Ordering::Relaxed);
         own.disk_bytes.store(if log.has_old() { log.bytes_on_disk() } else { 0 }, Ordering::Relaxed);
-        if self.place.shard == ShardId(0) {
-            core.want_due_snapshot(self.board.growth());
-        }
+        own.is_obstructed.store(log.disk_obstacle().is_some(), Ordering::Relaxed);
     }
 
     // ---- the own file --------------------------------------------------------------------------------------
@@ -265,6 +272,7 @@ impl SnapshotWriter {
             if core.owner.keyspace.frozen_bytes() > FROZEN_BYTES_MAX {
                 let why = format!("the disk is too slow: more than {FROZEN_BYTES_MAX} bytes wait for it");
                 self.board.fail(job.running.number, why);
+                self.doorbells.iter().for_each(Doorbell::ring);
             }
             return;
         }
@@ -319,22 +327,26 @@ impl SnapshotWriter {
         job.stage = Stage::Committing(last);
         let (board, doorbells) = (self.board.clone(), self.doorbells.clone());
         let archive = Some(core.config.wal_archive_dir.clone()).filter(|path| !path.as_os_str().is_empty());
-        let backups = std::mem::take(&mut core.snapshots.backups);
-        let backups: Vec<PathBuf> = backups.iter().map(|name| core.config.backup_dir.join(name)).collect();
+        let (names, backup_dir) = (std::mem::take(&mut core.snapshots.backups), core.config.backup_dir.clone());
         job.file.work(&self.background, move || {
             let mut manifest = board.manifest.lock().expect("nobody panics while holding it");
             let next = Manifest { snapshot: Some(number), ..*manifest };
+            board.committing.store(number, Ordering::SeqCst);
             next.write(&board.data_directory)?;
             *manifest = next;
-            if let Some(archive) = archive {
-                // So that the archive can be read by itself.
-                std::fs::create_dir_all(&archive)?;
-                next.write(&archive)?;
-            }
-            let copied = backups.iter().try_for_each(|target| back_up(&board.data_directory, next, target));
-            *board.backup.lock().expect("nobody panics while holding it") = copied;
+            let copy = |name: String| {
+                let copied = back_up(&board.data_directory, next, &backup_dir.join(&name));
+                (name, copied)
+            };
+            *board.backups.lock().expect("nobody panics while holding it") = names.into_iter().map(copy).collect();
             board.committed.store(number, Ordering::SeqCst);
             doorbells.iter().for_each(Doorbell::ring);
+            // So that the archive can be read by itself. It is no part of the data: the snapshot is there without it.
+            if let Some(archive) = archive
+                && let Err(error) = std::fs::create_dir_all(&archive).and_then(|()| next.write(&archive))
+            {
+                tracing::error!("writing a manifest to the archive: {error}");
+            }
             Ok(None)
         });
     }
@@ -351,7 +363,7 @@ impl SnapshotWriter {
         let (directory, archive) = (self.place.directory.clone(), self.archive.clone());
         log.recycle(*last, archive.clone());
         self.background.spawn(
-            move || put_away_others(&directory, number, archive.as_deref()),
+            move || put_away_others(&directory, Some(number), archive.as_deref()),
             |done| {
                 if let Err(error) = done {
                     tracing::error!("removing a snapshot that was replaced: {error}");
@@ -359,8 +371,8 @@ impl SnapshotWriter {
             },
         );
         self.job = None;
-        let backup = self.board.backup.lock().expect("nobody panics while holding it").clone();
-        self.end(core, Ending { number, outcome: Ok(()), backup });
+        let backups = self.board.backups.lock().expect("nobody panics while holding it").clone();
+        self.end(core, log, Ended { number, outcome: Ok(()), backups });
         if self.place.shard == ShardId(0) {
             tracing::info!("Snapshot {number} is on disk");
         }
@@ -369,17 +381,17 @@ impl SnapshotWriter {
     /// Looks whether this shard, or another, can't go on.
     fn watch_for_failure(&mut self, core: &mut Core, log: &LogWriter) {
         let Some(job) = &mut self.job else { return };
-        if job.stage == Stage::Abandoned {
+        if matches!(job.stage, Stage::Abandoned | Stage::AbandonedAndWalked) {
             return;
         }
         let number = job.running.number;
         let own = match job.stage {
             Stage::Walking | Stage::Closing(_) => job.file.failure().or_else(|| log.failure.clone()),
             // Given up, so as not to keep its own space from the log.
-            Stage::AwaitingLog => job.file.failure().or_else(|| log.failure.clone()).or_else(|| log.obstacle()),
+            Stage::AwaitingLog => job.file.failure().or_else(|| log.failure.clone()).or_else(|| log.disk_obstacle()),
             // The next start may find either manifest: both name what is whole, as no file is removed.
             Stage::Committing(_) => job.file.failure(),
-            Stage::Written(_) | Stage::Abandoned => None,
+            Stage::Written(_) | Stage::Abandoned | Stage::AbandonedAndWalked => None,
         };
         if let Some(why) = own {
             self.board.fail(number, why);
@@ -391,38 +403,50 @@ impl SnapshotWriter {
         }
     }
 
-    fn end_failed(&mut self, core: &mut Core) {
+    fn end_failed(&mut self, core: &mut Core, log: &LogWriter) {
         let job = self.job.take().expect("a snapshot is under way");
         let number = job.running.number;
-        let temporary = self.temporary(number);
-        // What else is left is removed by the next snapshot, or the next start.
-        self.background.spawn(move || drop(std::fs::remove_file(temporary)), |()| {});
+        let (temporary, path) = (self.temporary(number), self.path(number));
+        let may_be_named = self.board.committing.load(Ordering::SeqCst) >= number;
+        self.background.spawn(
+            move || {
+                // What can't be removed now is by the next snapshot, or the next start.
+                let _ = std::fs::remove_file(temporary);
+                if !may_be_named {
+                    let _ = std::fs::remove_file(path);
+                }
+            },
+            |()| {},
+        );
         let why = self.board.why.lock().expect("nobody panics while holding it").clone();
         if self.place.shard == ShardId(0) {
             tracing::error!("snapshot {number} failed: {why}");
         }
-        self.end(core, Ending { number, outcome: Err(why.clone()), backup: Err(why) });
+        self.end(core, log, Ended { number, outcome: Err(why), backups: Vec::new() });
     }
 
-    fn end(&mut self, core: &mut Core, ending: Ending) {
-        let own = &self.board.shards[self.place.shard.0 as usize];
-        own.ended.store(ending.number, Ordering::SeqCst);
+    fn end(&mut self, core: &mut Core, log: &LogWriter, ended: Ended) {
+        let number = ended.number;
         if self.place.shard == ShardId(0) {
-            self.ending = Some(ending);
-            self.finish_ending(core);
+            self.ending = Some(ended);
         } else {
-            core.snapshot_ended(ending.outcome, ending.backup);
-            self.doorbells[0].ring();
+            core.snapshot_ended(&ended);
+            self.publish(core, log);
         }
+        // Last: the next one may begin once all have come here.
+        self.board.shards[self.place.shard.0 as usize].ended.store(number, Ordering::SeqCst);
+        self.doorbells[0].ring();
+        self.finish_ending(core, log);
     }
 
     /// On shard 0: the next snapshot may begin, as all shards are done with this one.
-    fn finish_ending(&mut self, core: &mut Core) {
-        let is_over = |ending: &mut Ending| {
-            self.board.shards.iter().all(|shard| shard.ended.load(Ordering::SeqCst) >= ending.number)
+    fn finish_ending(&mut self, core: &mut Core, log: &LogWriter) {
+        let is_over = |ended: &mut Ended| {
+            self.board.shards.iter().all(|shard| shard.ended.load(Ordering::SeqCst) >= ended.number)
         };
-        if let Some(Ending { outcome, backup, .. }) = self.ending.take_if(is_over) {
-            core.snapshot_ended(outcome, backup);
+        if let Some(ended) = self.ending.take_if(is_over) {
+            core.snapshot_ended(&ended);
+            self.publish(core, log);
         }
     }
 
@@ -507,20 +531,6 @@ fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
         File::open(to)?.sync_all()?;
     }
     Ok(())
-}
-
-/// Snapshots but this one go, to the archive if there is one.
-fn put_away_others(directory: &Path, number: u64, archive: Option<&Path>) -> io::Result<()> {
-    if let Some(archive) = archive {
-        for entry in std::fs::read_dir(directory)? {
-            let path = entry?.path();
-            let is_snapshot = path.extension().is_some_and(|extension| extension == "snapshot");
-            if is_snapshot && path.file_name() != Some(file_name(number).as_ref()) {
-                move_to(&path, archive)?;
-            }
-        }
-    }
-    remove_others(directory, Some(number))
 }
 
 /// For writes that don't fill the page cache with what nobody reads; through it where direct I/O isn't to be had.

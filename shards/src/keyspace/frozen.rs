@@ -18,6 +18,8 @@ use super::segment::Segment;
 use super::table::prefetch;
 use crate::units::Db;
 
+/// A walk that has saved so much waits until it is taken: large values must not come by the hundred.
+const SAVED_BYTES_FULL: usize = 1 << 20;
 /// Entries loaded ahead of the one that is saved.
 const PREFETCH_AHEAD: usize = 16;
 
@@ -81,17 +83,25 @@ impl Frozen {
             self.save(walk.as_ref().expect("only a database with a walk has entries to save"), packed);
         }
     }
-    /// Saves what is not yet saved of a segment.
-    pub(super) fn save_segment(&mut self, walk: &Walk, segment: &Segment) {
+    /// Saves what is not yet saved of a segment, until so much is saved that it should be taken first; whether all is.
+    pub(super) fn save_segment(&mut self, walk: &Walk, segment: &Segment) -> bool {
         let load = |packed: Packed| packed.lines().into_iter().for_each(prefetch);
         let mut ahead = segment.entries();
         ahead.by_ref().take(PREFETCH_AHEAD).for_each(load);
         for packed in segment.entries() {
             ahead.next().into_iter().for_each(load);
             if packed.mark() != self.mark {
+                if self.is_full() {
+                    return false;
+                }
                 self.save(walk, packed);
             }
         }
+        true
+    }
+    /// Whether what is saved should be taken before a walk adds to it.
+    pub(super) fn is_full(&self) -> bool {
+        self.saved.bytes() >= SAVED_BYTES_FULL
     }
     #[inline(never)]
     fn save(&mut self, walk: &Walk, packed: Packed) {

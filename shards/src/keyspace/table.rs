@@ -350,9 +350,13 @@ impl Store for Table {
     fn walk_frozen(&mut self, pieces: usize) -> bool {
         let frozen = &mut self.heap.frozen;
         for _ in 0..pieces {
+            if frozen.is_full() {
+                break;
+            }
             if let Some(database) = self.set_aside.last_mut() {
-                let at = database.walk_segment(frozen).expect("a database is set aside to be walked");
-                database.directory.free_entries(at, &mut self.heap.arena);
+                if let Some(at) = database.walk_segment(frozen).expect("a database is set aside to be walked") {
+                    database.directory.free_entries(at, &mut self.heap.arena);
+                }
                 if database.walk.is_none() {
                     self.garbage.extend(self.set_aside.pop());
                 }
@@ -426,14 +430,16 @@ impl Database {
             new.into_iter().for_each(|deadline| self.deadlines.insert(deadline, hash));
         }
     }
-    /// Saves what the walk of a frozen moment lacks of the segment it has come to, and goes on; where that segment was, `None`
-    /// without a walk.
-    fn walk_segment(&mut self, frozen: &mut Frozen) -> Option<u64> {
+    /// Saves what the walk of a frozen moment lacks of the segment it has come to, and goes on if that was all of it: where that
+    /// segment was then. `None` without a walk.
+    fn walk_segment(&mut self, frozen: &mut Frozen) -> Option<Option<u64>> {
         let walk = self.walk?;
         let segment = self.directory.segment(walk.at()).expect("a database that has a walk has segments");
-        frozen.save_segment(&walk, segment);
+        if !frozen.save_segment(&walk, segment) {
+            return Some(None);
+        }
         self.walk = walk.behind(segment.depth);
-        Some(walk.at())
+        Some(Some(walk.at()))
     }
     /// Bytes of the arena that this database's segments and entries take.
     fn check_invariants(&self, heap: &Heap) -> usize {

@@ -267,7 +267,11 @@ impl Recovery {
     /// Makes it a reading of what a snapshot lacks. Before anything is read.
     pub fn from_base(mut self, base: Base) -> Self {
         assert!(self.turn == 0 && self.until.is_none(), "a reading's base comes before all else");
-        let firsts = self.segments.iter().map(|found| found.header.ok().map(|header| header.first_sequence));
+        // What a recovery cut off says nothing of where the one before it ends.
+        let first = |found: &Found| {
+            found.header.ok().filter(|_| found.place != Place::CutOff).map(|header| header.first_sequence)
+        };
+        let firsts = self.segments.iter().map(first);
         let firsts: Vec<Option<Sequence>> = firsts.collect();
         for (at, found) in self.segments.iter_mut().enumerate() {
             let next = firsts[at + 1..].iter().find_map(|first| *first);
