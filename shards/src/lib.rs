@@ -10,6 +10,8 @@ pub mod glob;
 pub mod keyspace;
 pub mod numbers;
 pub mod owner;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
 pub mod random;
 pub mod reply;
 pub mod row;

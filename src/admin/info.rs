@@ -2,8 +2,9 @@
 //!
 //! A field that has no meaning here is either left out or says the truth about it (nothing is ever forked).
 
-use super::report::Reports;
+use super::report::{Report, Reports};
 use crate::config::Config;
+use crate::core::BACKLOG_BYTES_MAX;
 use crate::runtime::process::Usage;
 use shards::call::Args;
 use std::collections::BTreeMap;
@@ -211,18 +212,71 @@ fn memory(lines: &mut Lines, facts: &Facts<'_>) {
 
 fn persistence(lines: &mut Lines, facts: &Facts<'_>) {
     let total = &facts.reports.total;
-    let trouble: Vec<(&str, &str)> = total.texts("log/").collect();
+    let logs: Vec<Log> = facts.reports.cores.iter().map(Log::of).collect();
+    let worst = logs.iter().max_by_key(|log| log.status).filter(|log| log.status > LogStatus::Ok);
     lines.add("loading", 0);
     lines.add("async_loading", 0);
     add_snapshots(lines, facts);
-    lines.add("aof_last_write_status", if trouble.is_empty() { "ok" } else { "err" });
+    lines.add("aof_last_write_status", if worst.is_none() { "ok" } else { "err" });
     for name in ["wal_records", "wal_bytes", "wal_syncs", "wal_delayed"] {
         lines.add(&format!("shardis_{name}"), total.get(&format!("stat/{name}")));
     }
     lines.add("shardis_wal_backlog_bytes", total.get("wal_backlog_bytes"));
-    for (shard_and_state, why) in trouble {
-        let (shard, state) = shard_and_state.split_once('/').expect("a shard and a state");
-        lines.add(&format!("shardis_wal_{state}_shard_{shard}"), why);
+    lines.add("wal_status", worst.map_or(LogStatus::Ok, |log| log.status).name());
+    lines.add("wal_error", worst.map_or("", |log| &log.error));
+    for (shard, log) in logs.iter().enumerate() {
+        // The error comes last: it may have commas of its own.
+        let (status, error) = (log.status.name(), &log.error);
+        let fields =
+            format!("status={status},offset={},backlog_bytes={},error={error}", log.offset, log.backlog_bytes);
+        lines.add(&format!("wal_shard_{shard}"), fields);
+    }
+}
+
+/// Whether a shard's log takes writes, in ascending order of trouble.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum LogStatus {
+    Ok,
+    /// Not now: its disk is full or too slow. Passes by itself.
+    Blocked,
+    /// Not until a restart.
+    Failed,
+}
+
+impl LogStatus {
+    fn name(self) -> &'static str {
+        match self {
+            LogStatus::Ok => "ok",
+            LogStatus::Blocked => "blocked",
+            LogStatus::Failed => "failed",
+        }
+    }
+}
+
+/// What a core's report says of its shard's log.
+struct Log {
+    status: LogStatus,
+    /// Empty if all is well.
+    error: String,
+    /// Where its stream of edits ends.
+    offset: u64,
+    backlog_bytes: u64,
+}
+
+impl Log {
+    /// As `LogState::refusal` decides it for writers.
+    fn of(report: &Report) -> Log {
+        let backlog_bytes = report.get("wal_backlog_bytes");
+        let text = |state: &str| report.texts("log/").find(|(name, _)| name.ends_with(state)).map(|(_, why)| why);
+        let (status, error) = match (text("/failed"), text("/blocked")) {
+            (Some(why), _) => (LogStatus::Failed, why.to_string()),
+            (None, Some(why)) => (LogStatus::Blocked, why.to_string()),
+            (None, None) if backlog_bytes > BACKLOG_BYTES_MAX => {
+                (LogStatus::Blocked, format!("{BACKLOG_BYTES_MAX} bytes behind; its disk is too slow"))
+            }
+            (None, None) => (LogStatus::Ok, String::new()),
+        };
+        Log { status, error, offset: report.get("log_end"), backlog_bytes }
     }
 }
 
@@ -400,7 +454,6 @@ pub fn human(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Report;
     use super::*;
     use shards::call::Span;
 
@@ -476,13 +529,27 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_log_shows() {
-        let mut failed = Report::default();
-        failed.text("log/1/failed", "write of seg: no space");
-        let text = text_of(&[Persistence], vec![Report::default(), failed]);
-        assert!(text.contains("aof_last_write_status:err\r\n"));
-        assert!(text.contains("shardis_wal_failed_shard_1:write of seg: no space\r\n"));
-        assert!(text_of(&[Persistence], vec![Report::default()]).contains("aof_last_write_status:ok\r\n"));
+    fn every_shard_says_how_its_log_is_and_the_worst_speaks_for_all() {
+        let (mut failed, mut blocked) = (Report::default(), report(&[("wal_backlog_bytes", 7)]));
+        failed.text("log/1/failed", "write of seg: no space, sorry");
+        blocked.text("log/2/blocked", "making seg: full");
+        let slow = report(&[("wal_backlog_bytes", BACKLOG_BYTES_MAX + 1)]);
+        let text = text_of(&[Persistence], vec![Report::default(), failed, blocked, slow]);
+        for line in [
+            "aof_last_write_status:err",
+            "wal_status:failed",
+            "wal_error:write of seg: no space, sorry",
+            "wal_shard_0:status=ok,offset=0,backlog_bytes=0,error=",
+            "wal_shard_1:status=failed,offset=0,backlog_bytes=0,error=write of seg: no space, sorry",
+            "wal_shard_2:status=blocked,offset=0,backlog_bytes=7,error=making seg: full",
+            "wal_shard_3:status=blocked,offset=0,backlog_bytes=67108865,error=67108864 bytes behind; its disk is too slow",
+        ] {
+            assert!(text.contains(&format!("\r\n{line}\r\n")), "{line} is missing: {text}");
+        }
+        let text = text_of(&[Persistence], vec![Report::default()]);
+        for line in ["aof_last_write_status:ok", "wal_status:ok", "wal_error:"] {
+            assert!(text.contains(&format!("\r\n{line}\r\n")), "{line} is missing: {text}");
+        }
     }
 
     #[test]

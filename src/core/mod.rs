@@ -21,7 +21,7 @@ pub use execute::database;
 pub use intake::{Flow, Input};
 pub use multi::Multi;
 pub use snapshots::{Asked, FROZEN_BYTES_MAX, Growth, Running, Snapshots, UNDER_WAY};
-pub use turn::{EditBatch, LogState};
+pub use turn::{BACKLOG_BYTES_MAX, EditBatch, LogState};
 
 use crate::admin::latency::Latency;
 use crate::admin::stats::Stats;

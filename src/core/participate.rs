@@ -310,6 +310,13 @@ impl Core {
         }
         self.log.promised = false;
         if let Some(group) = group {
+            #[cfg(feature = "planted-bugs")]
+            crate::runtime::planted::lose_half_a_group(
+                &mut self.owner.keyspace,
+                self.shard,
+                (group.number, &group.participants),
+                edits_before,
+            );
             if self.owner.keyspace.edits().len() == edits_before {
                 // The group must be found in this shard's log all the same, at an offset of its own.
                 self.owner.keyspace.nothing();

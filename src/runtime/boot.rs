@@ -31,6 +31,8 @@ use std::time::Duration;
 pub fn run(settings: Settings, config_file: Option<PathBuf>) -> Result<(), String> {
     let config = settings.config();
     check_machine()?;
+    #[cfg(feature = "planted-bugs")]
+    super::planted::arm();
     let cores = choose_cores(&config)?;
     let mut data = if config.appendonly { Some(DataDirectory::open(&config.dir)?) } else { None };
     let shards = choose_shards(&config, cores.len(), data.as_ref())?;

@@ -12,6 +12,8 @@ mod durable_time;
 mod lanes;
 mod listen;
 pub mod operational_log;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
 pub(crate) mod prepare;
 pub mod process;
 pub(crate) mod recovery;

@@ -4,6 +4,8 @@
 //! one for buffered writes has its space reserved. Both mean that a record never finds the disk full.
 
 use super::disk::AlignedBuffer;
+#[cfg(feature = "planted-bugs")]
+use super::planted::{self, Planted};
 use shards::wal::{BLOCK_BYTES, Layout, SegmentId};
 use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
@@ -263,6 +265,8 @@ fn try_make(path: &Path, again: bool, layout: Layout, bytes: u64) -> io::Result<
     }
     allocate(&file, bytes)?;
     match layout {
+        #[cfg(feature = "planted-bugs")]
+        Layout::Bytes if planted::is(Planted::SkipSync) => Ok((file, false)),
         Layout::Bytes => {
             if again {
                 zero(&file, bytes)?;
@@ -301,12 +305,18 @@ fn fill(file: &File, bytes: u64) -> io::Result<()> {
         file.write_all_at(&zeros[..len as usize], at)?;
         at += len;
     }
+    #[cfg(feature = "planted-bugs")]
+    if planted::is(Planted::SkipSync) {
+        return Ok(());
+    }
     file.sync_all()
 }
 
 /// For writes that are on disk when they complete; through the page cache where direct I/O isn't to be had (tmpfs).
 fn open_direct(path: &Path) -> io::Result<(File, bool)> {
     let open = |flags| OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
+    #[cfg(feature = "planted-bugs")]
+    let open = |flags| open(if planted::is(Planted::SkipSync) { flags & !libc::O_DSYNC } else { flags });
     match open(libc::O_DIRECT | libc::O_DSYNC) {
         Ok(file) => Ok((file, true)),
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok((open(libc::O_DSYNC)?, false)),
@@ -316,5 +326,9 @@ fn open_direct(path: &Path) -> io::Result<(File, bool)> {
 
 /// A new or renamed file is only there after a power cut once its directory is synced.
 pub fn sync_directory(path: &Path) -> io::Result<()> {
+    #[cfg(feature = "planted-bugs")]
+    if planted::is(Planted::SkipSync) {
+        return Ok(());
+    }
     File::open(path)?.sync_all()
 }

@@ -44,8 +44,9 @@ pub struct Board {
 
 #[derive(Default)]
 struct Progress {
-    /// The last snapshot of which the shard's file is on disk.
+    /// The last snapshot of which the shard's file is on disk, and the last one that is over for it, well or not.
     written: AtomicU64,
+    ended: AtomicU64,
     /// For the decision whether one is due.
     changes: AtomicU64,
     log_bytes: AtomicU64,
@@ -98,7 +99,15 @@ pub struct SnapshotWriter {
     board: Arc<Board>,
     doorbells: Arc<Vec<Doorbell>>,
     job: Option<Job>,
+    /// Shard 0: its part is over, and it waits for the others' before another may begin.
+    ending: Option<Ending>,
     salt: fn() -> u32,
+}
+
+struct Ending {
+    number: u64,
+    outcome: Result<(), String>,
+    backup: Result<(), String>,
 }
 
 /// The snapshot under way.
@@ -150,7 +159,7 @@ impl SnapshotWriter {
         let last = place.snapshot.and_then(|number| std::fs::metadata(place.directory.join(file_name(number))).ok());
         let bytes = last.map_or(0, |last| last.len());
         board.shards[place.shard.0 as usize].snapshot_bytes.store(bytes, Ordering::Relaxed);
-        SnapshotWriter { place, archive, background, board, doorbells, job: None, salt }
+        SnapshotWriter { place, archive, background, board, doorbells, job: None, ending: None, salt }
     }
 
     /// Whether there is something to do that waits for nobody.
@@ -165,6 +174,10 @@ impl SnapshotWriter {
 
     /// One turn's work; `busy`: the turn had other work, too.
     pub fn turn(&mut self, core: &mut Core, log: &mut LogWriter, ring: &mut Ring, busy: bool) {
+        self.finish_ending(core);
+        if self.ending.is_some() {
+            return;
+        }
         if self.job.is_none() {
             let Some(running) = core.snapshots.running else { return };
             self.begin(core, log, running);
@@ -347,7 +360,7 @@ impl SnapshotWriter {
         );
         self.job = None;
         let backup = self.board.backup.lock().expect("nobody panics while holding it").clone();
-        core.snapshot_ended(Ok(()), backup);
+        self.end(core, Ending { number, outcome: Ok(()), backup });
         if self.place.shard == ShardId(0) {
             tracing::info!("Snapshot {number} is on disk");
         }
@@ -361,9 +374,9 @@ impl SnapshotWriter {
         }
         let number = job.running.number;
         let own = match job.stage {
-            Stage::Walking | Stage::AwaitingLog | Stage::Closing(_) => {
-                job.file.failure().or_else(|| log.failure.clone())
-            }
+            Stage::Walking | Stage::Closing(_) => job.file.failure().or_else(|| log.failure.clone()),
+            // Given up, so as not to keep its own space from the log.
+            Stage::AwaitingLog => job.file.failure().or_else(|| log.failure.clone()).or_else(|| log.obstacle()),
             // The next start may find either manifest: both name what is whole, as no file is removed.
             Stage::Committing(_) => job.file.failure(),
             Stage::Written(_) | Stage::Abandoned => None,
@@ -388,7 +401,29 @@ impl SnapshotWriter {
         if self.place.shard == ShardId(0) {
             tracing::error!("snapshot {number} failed: {why}");
         }
-        core.snapshot_ended(Err(why.clone()), Err(why));
+        self.end(core, Ending { number, outcome: Err(why.clone()), backup: Err(why) });
+    }
+
+    fn end(&mut self, core: &mut Core, ending: Ending) {
+        let own = &self.board.shards[self.place.shard.0 as usize];
+        own.ended.store(ending.number, Ordering::SeqCst);
+        if self.place.shard == ShardId(0) {
+            self.ending = Some(ending);
+            self.finish_ending(core);
+        } else {
+            core.snapshot_ended(ending.outcome, ending.backup);
+            self.doorbells[0].ring();
+        }
+    }
+
+    /// On shard 0: the next snapshot may begin, as all shards are done with this one.
+    fn finish_ending(&mut self, core: &mut Core) {
+        let is_over = |ending: &mut Ending| {
+            self.board.shards.iter().all(|shard| shard.ended.load(Ordering::SeqCst) >= ending.number)
+        };
+        if let Some(Ending { outcome, backup, .. }) = self.ending.take_if(is_over) {
+            core.snapshot_ended(outcome, backup);
+        }
     }
 
     fn temporary(&self, number: u64) -> PathBuf {

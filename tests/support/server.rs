@@ -1,6 +1,7 @@
 //! Servers under test: started on a free port, waited for, and ended by their pid, whatever the test does.
 
 use super::client::Client;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
@@ -49,6 +50,15 @@ impl Server {
     /// Our binary on the data in `dir`.
     pub fn shardis_in(dir: &Path, args: &[&str]) -> Server {
         Server::start(|port| subject(port, dir, args))
+    }
+
+    /// The same with variables for its environment.
+    pub fn shardis_with(dir: &Path, args: &[&str], environment: &[(&str, &OsStr)]) -> Server {
+        Server::start(|port| {
+            let mut command = subject(port, dir, args);
+            command.envs(environment.iter().copied());
+            command
+        })
     }
 
     /// redis-server in an empty directory of its own, without persistence.

@@ -205,6 +205,14 @@ impl EditLog {
     pub(super) fn count(&self) -> u32 {
         self.count
     }
+    #[cfg(feature = "planted-bugs")]
+    pub(super) fn truncate(&mut self, kept: usize) {
+        while self.bytes.len() > kept {
+            let (_, used) = Edit::decode(&self.bytes[kept..]).expect("edits just made");
+            self.bytes.drain(kept..kept + used);
+            self.count -= 1;
+        }
+    }
     pub(super) fn take(&mut self, mut empty: Vec<u8>) -> Vec<u8> {
         empty.clear();
         self.count = 0;

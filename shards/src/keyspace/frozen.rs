@@ -76,9 +76,9 @@ impl Frozen {
     }
     /// To be called with every entry that is about to change or go, and the walk of its database.
     #[inline]
-    pub(super) fn before_change(&mut self, walk: Option<&Walk>, packed: Packed) {
+    pub(super) fn before_change(&mut self, walk: &Option<Walk>, packed: Packed) {
         if packed.mark() != self.mark {
-            self.save(walk.expect("only a database with a walk has entries to save"), packed);
+            self.save(walk.as_ref().expect("only a database with a walk has entries to save"), packed);
         }
     }
     /// Saves what is not yet saved of a segment.

@@ -417,6 +417,10 @@ impl<S: Store> Keyspace<S> {
     pub fn take_edits(&mut self, empty: Vec<u8>) -> Vec<u8> {
         self.log.take(empty)
     }
+    #[cfg(feature = "planted-bugs")]
+    pub(crate) fn forget_edits(&mut self, kept: usize) {
+        self.log.truncate(kept);
+    }
     /// Turns logging of edits on or off (off: no persistence, recovery). On from the start.
     pub fn set_logging(&mut self, on: bool) {
         self.log.set_enabled(on);

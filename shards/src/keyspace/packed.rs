@@ -345,11 +345,13 @@ impl Packed {
     }
     /// Changes lengths, flags and deadline in place; the key moves to where it belongs now, the value is to be written.
     fn reshape(self, old: &Shape, new: &Shape, deadline: Option<Deadline>) {
-        if old.key_at != new.key_at {
-            // SAFETY: both ranges lie within the entry's capacity, which covers both shapes.
-            unsafe { self.0.add(old.key_at).copy_to(self.0.add(new.key_at), old.key_len) };
+        if old != new {
+            if old.key_at != new.key_at {
+                // SAFETY: both ranges lie within the entry's capacity, which covers both shapes.
+                unsafe { self.0.add(old.key_at).copy_to(self.0.add(new.key_at), old.key_len) };
+            }
+            self.write_lengths(new, self.mark());
         }
-        self.write_lengths(new, self.mark());
         self.write_deadline(new, deadline);
     }
     fn write_lengths(self, shape: &Shape, mark: Mark) {

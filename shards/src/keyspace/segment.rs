@@ -33,8 +33,6 @@ fn tag(hash: u64) -> u64 {
 
 #[repr(C, align(64))]
 pub(super) struct Segment {
-    /// When this segment last changed, as a count of changes (for snapshots).
-    pub(super) last_edit: u64,
     len: u16,
     /// Bits of the prefix that all keys here share.
     pub(super) depth: u8,
@@ -56,7 +54,7 @@ pub(super) struct Spot {
 
 impl Segment {
     pub(super) fn new(depth: u8) -> Self {
-        Segment { last_edit: 0, len: 0, depth, buckets: [Bucket([0; SLOTS]); BUCKETS] }
+        Segment { len: 0, depth, buckets: [Bucket([0; SLOTS]); BUCKETS] }
     }
     pub(super) fn len(&self) -> usize {
         self.len as usize

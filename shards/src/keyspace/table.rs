@@ -28,6 +28,10 @@ const REACH: usize = 8;
 const SPLIT_KEYS_MIN: usize = KEYS_MAX / 2;
 /// A directory this many bits deeper than its segments need means hashes made equal on purpose.
 const SKEW_BITS: u32 = 6;
+/// So deep is no waste even in a small table: keys that come in the order of their prefixes (as a snapshot has them) need
+/// the depth of the full table at once. Up to 25 M keys load so as they would in any order; beyond, the first segments get
+/// fuller, and beyond 2 G (`SKEW_BITS` deeper) there is no place for them.
+const DEPTH_IN_ORDER: u32 = 16;
 /// Buddies join when one has at most `JOIN_KEYS` and both together at most twice that.
 const JOIN_KEYS: usize = KEYS_MAX / 5;
 /// A removal looks for a buddy to join only at multiples of this many keys.
@@ -53,8 +57,6 @@ struct Heap {
     arena: Arena,
     frozen: Frozen,
     hasher: Hasher,
-    /// Changes so far: segments note it.
-    edits: u64,
 }
 
 struct Hasher {
@@ -94,7 +96,7 @@ impl Table {
         let mut seeds = Random::new(seed);
         let [a, b, c, d] = std::array::from_fn(|_| seeds.next_u64());
         let hasher = Hasher { state: ahash::RandomState::with_seeds(a, b, c, d), mask, seed };
-        let heap = Heap { arena: Arena::default(), frozen: Frozen::default(), hasher, edits: 0 };
+        let heap = Heap { arena: Arena::default(), frozen: Frozen::default(), hasher };
         let databases = (0..databases).map(|_| Database::default()).collect();
         Table { heap, databases, garbage: Vec::new(), set_aside: Vec::new() }
     }
@@ -104,9 +106,8 @@ impl Table {
     fn flushed(&self) -> impl Iterator<Item = &Database> {
         self.garbage.iter().chain(&self.set_aside)
     }
-    /// A database to change, with the heap; counts the change.
+    /// A database to change, with the heap.
     fn change(&mut self, db: Db) -> (&mut Database, &mut Heap) {
-        self.heap.edits += 1;
         (&mut self.databases[db.0 as usize], &mut self.heap)
     }
 }
@@ -254,14 +255,13 @@ impl Store for Table {
         let new_deadline;
         if let Some((segment, spot)) = database.directory.find_mut(hash, key) {
             let old = segment.entry(spot);
-            heap.frozen.before_change(database.walk.as_ref(), old);
+            heap.frozen.before_change(&database.walk, old);
             old_deadline = old.deadline();
             new_deadline = deadline.resolve(old_deadline);
             let new = old.overwrite(&mut heap.arena, value, new_deadline);
             if new != old {
                 segment.replace(spot, new);
             }
-            segment.last_edit = heap.edits;
         } else {
             new_deadline = deadline.resolve(None);
             let packed = Packed::build(&mut heap.arena, heap.frozen.mark(), key, access, new_deadline, value);
@@ -274,9 +274,8 @@ impl Store for Table {
         let (database, heap) = self.change(db);
         if let Some((segment, spot)) = database.directory.find_mut(hash, key) {
             let old = segment.entry(spot);
-            heap.frozen.before_change(database.walk.as_ref(), old);
+            heap.frozen.before_change(&database.walk, old);
             segment.replace(spot, old.splice(&mut heap.arena, offset, bytes));
-            segment.last_edit = heap.edits;
         } else {
             let empty = Packed::build(&mut heap.arena, heap.frozen.mark(), key, access, None, StringRef::Raw(b""));
             let packed = empty.splice(&mut heap.arena, offset, bytes);
@@ -294,10 +293,9 @@ impl Store for Table {
         let (database, heap) = self.change(db);
         let Some((segment, spot)) = database.directory.find_mut(hash, key) else { return false };
         let old = segment.entry(spot);
-        heap.frozen.before_change(database.walk.as_ref(), old);
+        heap.frozen.before_change(&database.walk, old);
         let old_deadline = old.deadline();
         segment.replace(spot, old.with_deadline(&mut heap.arena, deadline));
-        segment.last_edit = heap.edits;
         database.index(hash, old_deadline, deadline);
         true
     }
@@ -411,9 +409,8 @@ impl Database {
     fn take(&mut self, heap: &mut Heap, hash: u64, key: &[u8]) -> Option<Packed> {
         let (segment, spot) = self.directory.find_mut(hash, key)?;
         let packed = segment.entry(spot);
-        heap.frozen.before_change(self.walk.as_ref(), packed);
+        heap.frozen.before_change(&self.walk, packed);
         segment.remove(spot);
-        segment.last_edit = heap.edits;
         let len = segment.len();
         self.len -= 1;
         self.index(hash, packed.deadline(), None);
@@ -443,7 +440,6 @@ impl Database {
         let (mut len, mut deadlines, mut bytes) = (0, 0, 0);
         for segment in self.directory.segments() {
             segment.check_invariants(|packed| heap.hasher.hash(packed.key()));
-            assert!(segment.last_edit <= heap.edits);
             len += segment.len();
             bytes += size_of::<Segment>();
         }
@@ -525,21 +521,25 @@ impl Directory {
             *self = Directory { slots: vec![heap.arena.alloc_segment(0)], depth: 0, segments: 1, deepest: 1 };
         }
         loop {
-            let useful_depth = self.segments.ilog2() + SKEW_BITS;
+            let useful_depth = self.useful_depth();
             let segment = self.segment_mut(prefix(hash)).expect("a directory covers all prefixes");
             let splits = segment.len() >= SPLIT_KEYS_MIN && (segment.depth as u32) < useful_depth;
             if segment.insert(hash, packed, if splits { REACH } else { BUCKETS }) {
-                segment.last_edit = heap.edits;
                 return;
             }
             self.split(heap, prefix(hash));
         }
     }
 
+    /// Without keys of equal hashes, segments get no deeper.
+    fn useful_depth(&self) -> u32 {
+        (self.segments.ilog2() + SKEW_BITS).max(DEPTH_IN_ORDER)
+    }
+
     /// Splits the segment of `prefix` by one more bit.
     fn split(&mut self, heap: &mut Heap, prefix: u64) {
         let depth = self.at(self.index(prefix)).depth as u32;
-        let room = self.segments.ilog2() + 2 * SKEW_BITS;
+        let room = self.useful_depth() + SKEW_BITS;
         assert!(depth < DEPTH_MAX.min(room), "more keys share a hash than a segment holds");
         if depth == self.depth {
             self.slots = self.slots.iter().flat_map(|&segment| [segment, segment]).collect();
@@ -553,7 +553,6 @@ impl Directory {
         segment.depth += 1;
         let entries = segment.entries().collect::<Vec<_>>();
         segment.clear();
-        segment.last_edit = heap.edits;
         self.slots[first_upper..][..copies].fill(upper);
         self.segments += 1;
         self.deepest += if depth + 1 == self.depth { 2 } else { 0 };
@@ -568,7 +567,6 @@ impl Directory {
             entries.get(number + PREFETCH_AHEAD).into_iter().for_each(load);
             let hash = heap.hasher.hash(packed.key());
             let segment = self.segment_mut(prefix(hash)).expect("a directory covers all prefixes");
-            segment.last_edit = heap.edits;
             assert!(segment.insert(hash, packed, BUCKETS), "a segment holds what it held, or two sparse ones");
         }
     }

@@ -180,6 +180,15 @@ fn keys_with_equal_hashes_are_kept_apart() {
 }
 
 #[test]
+fn a_table_begins_with_the_first_prefixes_of_a_large_one() {
+    // As the first keys of many millions look that come in order: 16 bits of their prefixes are the same.
+    let mut keyspace = table(u64::MAX >> 16);
+    (0..2_000).for_each(|number| keyspace.put(Db(0), &key(number), b"v", NewDeadline::None));
+    keyspace.check_invariants();
+    assert_eq!(keyspace.len(Db(0)), 2_000);
+}
+
+#[test]
 fn a_table_grows_to_many_keys_and_shrinks_to_nothing() {
     const KEYS: usize = 250_000;
     let mut keyspace = table(u64::MAX);

@@ -84,7 +84,10 @@ impl<'a> Record<'a> {
     pub fn verify(bytes: &'a [u8], segment: SegmentId, salt: Option<u32>) -> Result<Record<'a>, StopReason> {
         let (fixed, length) = claimed(bytes, segment, salt)?;
         let whole = bytes.get(..length).ok_or(StopReason::Truncated)?;
-        if checksum(whole) != u32_at(fixed, CRC) {
+        let right = checksum(whole) == u32_at(fixed, CRC);
+        #[cfg(feature = "planted-bugs")]
+        let right = right || crate::planted::accepts_bad_crc();
+        if !right {
             return Err(StopReason::BadChecksum);
         }
         // From here on these bytes are what was written; what follows can only be another version or a bug.

@@ -114,13 +114,16 @@ pub enum Verdict {
     Wrong(&'static str),
 }
 
+/// Done to a damaged file before it is read.
+type Mend<'a> = dyn Fn(&mut [u8]) + 'a;
+
 /// A file, how it is damaged, and who judges what is read then.
 pub struct Corpus<'a> {
     name: String,
     original: &'a [u8],
     older: &'a [u8],
     judge: &'a dyn Fn(&[u8]) -> Verdict,
-    mend: Option<&'a dyn Fn(&mut [u8])>,
+    mend: Option<&'a Mend<'a>>,
 }
 
 impl<'a> Corpus<'a> {
@@ -130,8 +133,8 @@ impl<'a> Corpus<'a> {
         Corpus { name, original, older, judge, mend: None }
     }
 
-    /// `mend` is done to a damaged file before it is read: it makes up for a check, as if the reader lacked it.
-    pub fn mended(self, mend: &'a dyn Fn(&mut [u8])) -> Self {
+    /// `mend` makes up for a check, as if the reader lacked it.
+    pub fn mended(self, mend: &'a Mend<'a>) -> Self {
         Corpus { mend: Some(mend), ..self }
     }
 

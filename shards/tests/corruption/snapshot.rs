@@ -105,13 +105,11 @@ impl Snapshot {
     }
 }
 
+/// The footer is `None` where a file was allowed to end without.
+type Ends = (SnapshotHeader, Option<SnapshotFooter>);
+
 /// Hands over all data blocks; header and footer are the outcome, `None` if the file is another snapshot than `number`.
-fn read(
-    file: &[u8],
-    number: u64,
-    end: End,
-    loaded: &mut dyn FnMut(Block<'_>),
-) -> Result<Option<(SnapshotHeader, Option<SnapshotFooter>)>, SnapshotError> {
+fn read(file: &[u8], number: u64, end: End, loaded: &mut dyn FnMut(Block<'_>)) -> Result<Option<Ends>, SnapshotError> {
     let header = SnapshotHeader::decode(file)?;
     if header.number != number {
         return Ok(None);
@@ -138,12 +136,12 @@ fn entries_of(index: usize, size: usize, random: &mut fastrand::Rng) -> (Vec<u8>
     let payload_bytes = size * BLOCK_BYTES - SNAPSHOT_BLOCK_HEADER_BYTES - 60 * (index % 3);
     let mut edits = Vec::new();
     let mut entries = 0;
-    let mut value = [0; 3000];
+    let mut value = [0; 2 * BLOCK_BYTES];
     while edits.len() + 90 < payload_bytes {
         random.fill(&mut value);
         let key = [b"key:".as_slice(), &[index as u8], &(entries as u16).to_be_bytes()].concat();
-        // The first entry of a large block reaches over its first 4096 bytes.
-        let value_bytes = if entries == 0 { (size - 1) * 3000 / 2 } else { 20 + entries as usize % 40 };
+        // The first entry of a large block begins in its first 4096 bytes and ends in its last.
+        let value_bytes = if entries == 0 { (size - 1) * BLOCK_BYTES } else { 20 + entries as usize % 40 };
         let value = match entries % 4 {
             1 => StringRef::Integer(random.i64(1 << 40..1 << 41)),
             2 => StringRef::Raw(&value[..value_bytes]),
