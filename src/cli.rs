@@ -371,6 +371,27 @@ mod tests {
     }
 
     #[test]
+    fn tools_are_told_from_files_and_have_an_exit_code_of_their_own() {
+        let read =
+            |args: &[&str]| read(["shardis"].iter().chain(args).map(OsString::from), [], &mut |_| Ok(Vec::new()));
+        let check = |directory: &str, repair| Tool::Check { directory: directory.into(), repair };
+        let selection = Selection { shard: Some(1), from_offset: 70, keys: true };
+        let dump = Tool::Dump { directory: "data".into(), selection };
+        for (args, tool) in [
+            (&["check", "data"][..], check("data", false)),
+            (&["check", "data", "--repair"], check("data", true)),
+            (&["dump", "--shard", "1", "--from-offset", "70", "--keys", "data"], dump),
+        ] {
+            assert!(matches!(read(args), Ok(Launch::Tool(read)) if read == tool), "{args:?}");
+        }
+        for args in [&["check"][..], &["dump", "--shard", "many", "data"], &["check", "data", "--port", "7000"]] {
+            assert!(matches!(read(args), Err(LaunchError::ToolUsage(_))), "{args:?}");
+        }
+        assert!(matches!(read(&["./check"]), Ok(Launch::Serve(_))), "a file");
+        assert!(matches!(read(&["--save", "check"]), Err(LaunchError::Flag { .. })), "a value");
+    }
+
+    #[test]
     fn the_flags_are_well_formed() {
         command().debug_assert();
     }

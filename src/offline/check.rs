@@ -48,6 +48,8 @@ pub fn repair(path: &Path, out: &mut dyn Write) -> Result<Outcome, Obstacle> {
     // Not taken on trust.
     match report(path, &directory, &mut std::io::sink())? {
         Some(found) if found.agreement.is_sound() => {
+            let skipped = found.agreement.start.iter().flatten().zip(&found.shards);
+            skipped.into_iter().try_for_each(|(verdict, shard)| report_verdict(shard, verdict, out))?;
             writeln!(out, "sound: a start works")?;
             Ok(Outcome::Sound)
         }
@@ -232,7 +234,7 @@ fn report_verdict(examined: &Examined, verdict: &Verdict, out: &mut dyn Write) -
         writeln!(
             out,
             "shard {shard}: consistent cut (fine): a start cuts off {} records from record {} on, with {} transactions \
-             over several shards, as they may build on one that another shard's log lost in its torn tail",
+             over several shards, as they may build on one that another shard's log lost",
             cut.records, cut.before.0, cut.groups
         )?;
     }
