@@ -51,18 +51,12 @@ pub struct Running {
     pub steady_ms: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct LastSave {
     /// Of the last that ended well.
     pub wall_ms: u64,
     pub failure: Option<String>,
     pub took_ms: Option<u64>,
-}
-
-impl Default for LastSave {
-    fn default() -> Self {
-        LastSave { wall_ms: 0, failure: None, took_ms: None }
-    }
 }
 
 struct Waiting {

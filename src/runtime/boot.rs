@@ -126,6 +126,10 @@ const SHARDS_MAX: u16 = 1024;
 fn open_epoch(data: &mut DataDirectory, shards: u16, config: &Config) -> Result<(), String> {
     let world = |error| format!("--dir {}: {error}", config.dir.display());
     match data.manifest {
+        None if data.has_epochs().map_err(world)? => Err(format!(
+            "--dir {} holds data, but no MANIFEST that says how to read it: put back the one that was there",
+            config.dir.display()
+        )),
         None => {
             data.make_epoch(1, shards).map_err(world)?;
             data.commit(Manifest { epoch: 1, shards, snapshot: None }).map_err(world)

@@ -129,6 +129,27 @@ impl DataDirectory {
         self.epoch_path(epoch).join(format!("shard-{}", shard.0))
     }
 
+    /// Whether there are files of data: a directory without a manifest is new only if there are none.
+    pub fn has_epochs(&self) -> io::Result<bool> {
+        for epoch in self.epochs()? {
+            for shard in std::fs::read_dir(epoch)? {
+                let shard = shard?.path();
+                if shard.is_dir() && std::fs::read_dir(shard)?.next().is_some() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn epochs(&self) -> io::Result<Vec<PathBuf>> {
+        let paths: io::Result<Vec<PathBuf>> =
+            std::fs::read_dir(&self.path)?.map(|entry| entry.map(|entry| entry.path())).collect();
+        let is_epoch =
+            |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("epoch-"));
+        Ok(paths?.into_iter().filter(is_epoch).collect())
+    }
+
     /// The directories of an epoch's shards, made and synced.
     pub fn make_epoch(&self, epoch: u64, shards: u16) -> io::Result<()> {
         for shard in 0..shards {
@@ -141,10 +162,8 @@ impl DataDirectory {
     /// Removes an epoch that the manifest doesn't name: left by a change of the number of shards, finished or not.
     pub fn remove_other_epochs(&self) -> io::Result<()> {
         let current = self.manifest.map(|manifest| self.epoch_path(manifest.epoch));
-        for entry in std::fs::read_dir(&self.path)? {
-            let path = entry?.path();
-            let is_epoch = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("epoch-"));
-            if is_epoch && Some(&path) != current.as_ref() {
+        for path in self.epochs()? {
+            if Some(&path) != current.as_ref() {
                 std::fs::remove_dir_all(&path)?;
             }
         }

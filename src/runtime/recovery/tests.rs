@@ -4,7 +4,7 @@
 use super::*;
 use shards::keyspace::ShardCursor;
 use shards::units::{Now, Offset};
-use shards::wal::{GroupId, GroupTable, Layout, encode_into, record_bytes};
+use shards::wal::{GroupId, GroupTable, Layout, RecordHeader, encode_into, record_bytes};
 use std::collections::BTreeMap;
 
 const SHARDS: usize = 3;
@@ -144,6 +144,7 @@ impl World {
                 offset: Offset(0),
                 predecessor: None,
                 last_group: Sequence::NONE,
+                after_recovery: false,
             };
             Shard {
                 place,
