@@ -287,6 +287,9 @@ impl Core {
     /// All shards are claimed: what this one holds now is the snapshot.
     pub(super) fn freeze(&mut self, number: u64, ids: &[u8]) {
         self.bind_requests(ids, number);
+        // The log must have begun a segment in this life before a snapshot is counted on: its header is what keeps records that a
+        // start has cut off, and the snapshot's place would come before, from being read again.
+        self.owner.keyspace.nothing();
         self.seal_batch();
         self.owner.keyspace.freeze();
         let offset = self.log.end(&self.owner);

@@ -20,6 +20,7 @@ pub(crate) mod recovery;
 pub mod restore;
 mod rewrite;
 mod ring;
+mod scribe;
 pub(crate) mod snapshot_file;
 mod snapshot_writer;
 mod sockets;

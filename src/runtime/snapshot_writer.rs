@@ -5,7 +5,7 @@
 //! shard 0:      all have said so ─► MANIFEST names NNN, synced and renamed ◄────────────────────────────────────────┘
 //! every shard:  segments before it recycled, the snapshot before it removed ◄┘
 //! ```
-//! The walk goes on the shard's core, some segments of the table per turn; files are written by the executor's blocking thread.
+//! The walk goes on the shard's core, some segments of the table per turn; the file is written by a `Scribe`, a thread of its own.
 
 use super::Background;
 use super::data_directory::Manifest;
@@ -14,17 +14,16 @@ use super::lanes::Doorbell;
 use super::prepare::sync_directory;
 use super::recovery::LogPlace;
 use super::ring::Ring;
+use super::scribe::Scribe;
 use super::snapshot_file::{file_name, put_away_others, temporary_name};
 use crate::core::{Core, Ended, FROZEN_BYTES_MAX, Growth, Running};
 use shards::snapshot::{BlockWriter, SNAPSHOT_BLOCK_BYTES, SnapshotHeader};
 use shards::units::ShardId;
 use shards::wal::Sequence;
-use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -94,8 +93,8 @@ impl Board {
 /// Edits are collected to about this much before they are written.
 const CHUNK_BYTES: usize = 256 << 10;
 /// Segments of the table (of up to 512 keys, some ten microseconds) per turn: with other work in it, and without.
-const PIECES_BUSY: usize = 4;
-const PIECES_IDLE: usize = 16;
+const PIECES_BUSY: usize = 2;
+const PIECES_IDLE: usize = 8;
 
 pub struct SnapshotWriter {
     place: LogPlace,
@@ -116,7 +115,7 @@ struct Job {
     stage: Stage,
     /// Where the next chunk goes.
     position: u64,
-    file: FileUnderWay,
+    file: Scribe,
     spare: Vec<u8>,
 }
 
@@ -135,17 +134,6 @@ enum Stage {
     Abandoned,
     /// And has come there; the file's last write is awaited.
     AbandonedAndWalked,
-}
-
-/// Shared with the background: one piece of work at a time.
-#[derive(Clone, Default)]
-struct FileUnderWay(Rc<RefCell<FileState>>);
-
-#[derive(Default)]
-struct FileState {
-    busy: bool,
-    file: Option<Arc<File>>,
-    failure: Option<String>,
 }
 
 impl SnapshotWriter {
@@ -248,9 +236,9 @@ impl SnapshotWriter {
             steady_ms: running.steady_ms,
             offset: running.offset,
         };
-        let file = FileUnderWay::default();
+        let file = Scribe::start(self.doorbells.clone(), self.place.shard);
         let path = self.temporary(running.number);
-        file.work(&self.background, move || {
+        file.work(move || {
             let file = create(&path)?;
             write_at(&file, &header.encode(), 0)?;
             Ok(Some(file))
@@ -284,7 +272,7 @@ impl SnapshotWriter {
         if entries > 0 {
             let mut chunk = Vec::with_capacity(edits.len() + 2 * SNAPSHOT_BLOCK_BYTES);
             job.blocks.data(&edits, entries, &mut chunk);
-            job.write(&self.background, chunk);
+            job.write(chunk);
         }
         job.spare = edits;
         job.spare.clear();
@@ -305,7 +293,7 @@ impl SnapshotWriter {
         job.position += footer.len() as u64;
         job.stage = Stage::Closing(last);
         let file = job.file.file();
-        job.file.work(&self.background, move || {
+        job.file.work(move || {
             write_at(&file, &footer, at)?;
             file.sync_all()?;
             std::fs::rename(&temporary, &path)?;
@@ -328,7 +316,7 @@ impl SnapshotWriter {
         let (board, doorbells) = (self.board.clone(), self.doorbells.clone());
         let archive = Some(core.config.wal_archive_dir.clone()).filter(|path| !path.as_os_str().is_empty());
         let (names, backup_dir) = (std::mem::take(&mut core.snapshots.backups), core.config.backup_dir.clone());
-        job.file.work(&self.background, move || {
+        job.file.work(move || {
             let mut manifest = board.manifest.lock().expect("nobody panics while holding it");
             let next = Manifest { snapshot: Some(number), ..*manifest };
             board.committing.store(number, Ordering::SeqCst);
@@ -459,38 +447,12 @@ impl SnapshotWriter {
 }
 
 impl Job {
-    fn write(&mut self, background: &Background, chunk: Vec<u8>) {
+    fn write(&mut self, chunk: Vec<u8>) {
         let (file, at) = (self.file.file(), self.position);
         self.position += chunk.len() as u64;
-        self.file.work(background, move || {
+        self.file.work(move || {
             write_at(&file, &chunk, at)?;
             Ok(None)
-        });
-    }
-}
-
-impl FileUnderWay {
-    fn is_busy(&self) -> bool {
-        self.0.borrow().busy
-    }
-    fn failure(&self) -> Option<String> {
-        self.0.borrow().failure.clone()
-    }
-    fn file(&self) -> Arc<File> {
-        self.0.borrow().file.clone().expect("it is made before anything else")
-    }
-    /// Has the blocking thread do something; a file that it returns is the one from then on.
-    fn work(&self, background: &Background, work: impl FnOnce() -> io::Result<Option<File>> + Send + 'static) {
-        self.0.borrow_mut().busy = true;
-        let state = self.0.clone();
-        background.spawn(work, move |done| {
-            let mut state = state.borrow_mut();
-            state.busy = false;
-            match done {
-                Ok(Some(file)) => state.file = Some(Arc::new(file)),
-                Ok(None) => {}
-                Err(error) => state.failure = Some(error.to_string()),
-            }
         });
     }
 }
