@@ -14,6 +14,7 @@ pub mod random;
 pub mod reply;
 pub mod row;
 pub mod slot;
+pub mod snapshot;
 pub mod transaction;
 pub mod units;
 pub mod unsettled;

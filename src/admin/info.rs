@@ -1,6 +1,6 @@
 //! The text of INFO: Redis' sections in Redis' order, with its field names, made of the reports of all cores.
 //!
-//! A field that has no meaning here is either left out or says the truth about it (no snapshot is ever in progress).
+//! A field that has no meaning here is either left out or says the truth about it (nothing is ever forked).
 
 use super::report::Reports;
 use crate::config::Config;
@@ -214,17 +214,7 @@ fn persistence(lines: &mut Lines, facts: &Facts<'_>) {
     let trouble: Vec<(&str, &str)> = total.texts("log/").collect();
     lines.add("loading", 0);
     lines.add("async_loading", 0);
-    lines.add("rdb_changes_since_last_save", 0);
-    lines.add("rdb_bgsave_in_progress", 0);
-    lines.add("rdb_last_bgsave_status", "ok");
-    lines.add("rdb_last_bgsave_time_sec", -1);
-    lines.add("rdb_current_bgsave_time_sec", -1);
-    lines.add("aof_enabled", facts.config.appendonly as u8);
-    lines.add("aof_rewrite_in_progress", 0);
-    lines.add("aof_rewrite_scheduled", 0);
-    lines.add("aof_last_rewrite_time_sec", -1);
-    lines.add("aof_current_rewrite_time_sec", -1);
-    lines.add("aof_last_bgrewrite_status", "ok");
+    add_snapshots(lines, facts);
     lines.add("aof_last_write_status", if trouble.is_empty() { "ok" } else { "err" });
     for name in ["wal_records", "wal_bytes", "wal_syncs", "wal_delayed"] {
         lines.add(&format!("shardis_{name}"), total.get(&format!("stat/{name}")));
@@ -234,6 +224,33 @@ fn persistence(lines: &mut Lines, facts: &Facts<'_>) {
         let (shard, state) = shard_and_state.split_once('/').expect("a shard and a state");
         lines.add(&format!("shardis_wal_{state}_shard_{shard}"), why);
     }
+}
+
+/// In Redis' words: a snapshot is what a save and a rewrite of the log are there.
+fn add_snapshots(lines: &mut Lines, facts: &Facts<'_>) {
+    let total = &facts.reports.total;
+    let seconds = |known: &str, ms: &str| match total.get(known) {
+        0 => -1,
+        _ => (total.get(ms) / 1_000) as i64,
+    };
+    let running = total.get("snapshot/running");
+    let last = seconds("snapshot/ended", "snapshot/took_ms");
+    let current = seconds("snapshot/running", "snapshot/running_ms");
+    let failure = total.texts("snapshot/failure").next().map(|(_, why)| why);
+    let status = if failure.is_some() { "err" } else { "ok" };
+    lines.add("rdb_changes_since_last_save", total.get("snapshot/changes"));
+    lines.add("rdb_bgsave_in_progress", running);
+    lines.add("rdb_last_save_time", total.get("snapshot/saved_s"));
+    lines.add("rdb_last_bgsave_status", status);
+    lines.add("rdb_last_bgsave_time_sec", last);
+    lines.add("rdb_current_bgsave_time_sec", current);
+    lines.add("aof_enabled", facts.config.appendonly as u8);
+    lines.add("aof_rewrite_in_progress", running);
+    lines.add("aof_rewrite_scheduled", 0);
+    lines.add("aof_last_rewrite_time_sec", last);
+    lines.add("aof_current_rewrite_time_sec", current);
+    lines.add("aof_last_bgrewrite_status", status);
+    lines.add("shardis_snapshot_error", failure.unwrap_or(""));
 }
 
 fn stats(lines: &mut Lines, facts: &Facts<'_>) {

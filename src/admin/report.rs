@@ -5,7 +5,7 @@
 
 use super::latency::{Nanoseconds, Stage, histogram};
 use crate::core::Core;
-use shards::units::Db;
+use shards::units::{Db, ShardId};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -41,8 +41,30 @@ impl Report {
         for (code, count) in &core.latency.errors {
             report.number(&format!("error/{code}"), *count);
         }
+        report.number("log_end", core.log.taken.0 + keyspace.edits().len() as u64);
+        report.number("snapshot/changes", core.snapshots.changes);
+        if core.shard == ShardId(0) {
+            report.add_snapshots(core);
+        }
         report.add_commands(core);
         report
+    }
+
+    /// Snapshots are of all shards: one core speaks for all.
+    fn add_snapshots(&mut self, core: &Core) {
+        let snapshots = &core.snapshots;
+        self.number("snapshot/saved_s", snapshots.last.wall_ms / 1_000);
+        if let Some(running) = snapshots.running {
+            self.number("snapshot/running", 1);
+            self.number("snapshot/running_ms", core.now.steady_ms.saturating_sub(running.steady_ms));
+        }
+        if let Some(took_ms) = snapshots.last.took_ms {
+            self.number("snapshot/ended", 1);
+            self.number("snapshot/took_ms", took_ms);
+        }
+        if let Some(why) = &snapshots.last.failure {
+            self.text("snapshot/failure", why);
+        }
     }
 
     fn add_commands(&mut self, core: &Core) {

@@ -9,6 +9,7 @@ pub mod debug;
 pub mod describe;
 pub mod info;
 pub mod latency;
+pub mod persistence;
 pub mod server;
 #[cfg(test)]
 mod tests;
@@ -106,6 +107,7 @@ pub const FAMILIES: &[&[Row<ServerHandler>]] = &[
     info::ROWS,
     latency::ROWS,
     debug::ROWS,
+    persistence::ROWS,
     server::ROWS,
     transaction::ROWS,
 ];

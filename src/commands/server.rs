@@ -95,8 +95,8 @@ fn acl_usage(call: &mut ServerCall<'_>) -> CommandResult {
 
 // ---- SHUTDOWN ------------------------------------------------------------------------------------------
 
-/// The reply is that the connection ends. SAVE, NOSAVE, NOW and FORCE change nothing: there are no snapshots, no replicas
-/// to wait for, and the log is always synced.
+/// The reply is that the connection ends. SAVE, NOSAVE, NOW and FORCE change nothing: the log is always synced, so that no
+/// snapshot is needed, and there are no replicas to wait for.
 fn shutdown(call: &mut ServerCall<'_>) -> CommandResult {
     let (mut save, mut nosave, mut abort, mut others) = (false, false, false, false);
     for at in 1..call.args.len() {

@@ -164,6 +164,12 @@ pub const SETTINGS: &[Setting] = &[
     used("appendonly", YesNo, "yes", Unchanged, "Keep a log, so that data survives a restart; `no` means that nothing is written."),
     used("appendfsync", OneOf(&["everysec", "always", "no"]), "everysec", Live, "When the log is synced: once a second, before every reply to a write, or when the kernel likes."),
     used("wal-segment-size", Memory { min: MB, max: GB }, "64mb", Start, "Size of one file of the log."),
+    used("wal-max-size", ANY_MEMORY, "0", Live, "Bytes that each shard's log may take on disk; writes are refused rather than go over it, and from half of it on a snapshot makes room. 0 for no limit."),
+    used("save", SavePoints, "", Live, "Pairs of seconds and changes: a snapshot is begun once there are so many changes and the last one is so old."),
+    used("auto-aof-rewrite-percentage", COUNT, "100", Live, "A snapshot is begun once the log has grown to this percentage of the last one; 0 for never."),
+    used("auto-aof-rewrite-min-size", ANY_MEMORY, "64mb", Live, "The log's size, over all shards, before which that doesn't count."),
+    used("wal-archive-dir", Text, "", Start, "Directory that old segments and snapshots are moved to, for point-in-time recovery; empty to recycle them."),
+    used("backup-dir", Text, "", Start, "Directory in which BACKUP makes its copies; empty to refuse it."),
     used("databases", integer(1, 65535), "16", Start, "Number of logical databases (SELECT)."),
 
     // Cores.
@@ -197,13 +203,10 @@ pub const SETTINGS: &[Setting] = &[
     only("daemonize", "no", "shardis stays in the foreground: use a service supervisor", "The server never detaches itself."),
 
     // Names of Redis that have no effect here.
-    stored("save", SavePoints, "", "Snapshot points; the log makes them unnecessary."),
     stored("dbfilename", Text, "dump.rdb", "Name of the snapshot file."),
     stored("appendfilename", Text, "appendonly.aof", "Name of Redis' log."),
     stored("appenddirname", Text, "appendonlydir", "Directory of Redis' log."),
-    stored("no-appendfsync-on-rewrite", YesNo, "no", "The log is never rewritten as a whole."),
-    stored("auto-aof-rewrite-percentage", COUNT, "100", "The log is never rewritten as a whole."),
-    stored("auto-aof-rewrite-min-size", ANY_MEMORY, "64mb", "The log is never rewritten as a whole."),
+    stored("no-appendfsync-on-rewrite", YesNo, "no", "A snapshot never stops the log's syncs."),
     stored("aof-load-truncated", YesNo, "yes", "A torn end of the log is always cut off."),
     stored("aof-use-rdb-preamble", YesNo, "yes", "Format of Redis' log."),
     stored("aof-timestamp-enabled", YesNo, "no", "Format of Redis' log."),

@@ -45,6 +45,13 @@ pub enum LogFormat {
     Json,
 }
 
+/// A snapshot is due once there were so many changes and the last one is so old.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SavePoint {
+    pub seconds: u64,
+    pub changes: u64,
+}
+
 /// The settings as the server reads them. Fields have the settings' names, with units where they have one.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
@@ -66,6 +73,16 @@ pub struct Config {
     pub appendonly: bool,
     pub appendfsync: Appendfsync,
     pub wal_segment_bytes: u64,
+    /// Per shard; 0 for no limit.
+    pub wal_bytes_max: u64,
+    pub save: Vec<SavePoint>,
+    /// 0 for never.
+    pub snapshot_percentage: u64,
+    pub snapshot_log_bytes_min: u64,
+    /// Empty for none.
+    pub wal_archive_dir: PathBuf,
+    /// Empty for none.
+    pub backup_dir: PathBuf,
     pub databases: u16,
     /// 0 for what the data directory has, or one per core.
     pub shards: usize,
@@ -125,6 +142,12 @@ impl Config {
             appendonly: s.yes("appendonly"),
             appendfsync: appendfsync(s.word("appendfsync")),
             wal_segment_bytes: s.bytes("wal-segment-size"),
+            wal_bytes_max: s.bytes("wal-max-size"),
+            save: s.save_points(),
+            snapshot_percentage: s.integer("auto-aof-rewrite-percentage") as u64,
+            snapshot_log_bytes_min: s.bytes("auto-aof-rewrite-min-size"),
+            wal_archive_dir: s.path("wal-archive-dir"),
+            backup_dir: s.path("backup-dir"),
             databases: s.integer("databases") as u16,
             shards: s.integer("shards") as usize,
             cores: s.cores(),
@@ -223,6 +246,11 @@ impl Settings {
     fn cores(&self) -> Vec<usize> {
         let Value::Cores(list) = self.value("cores") else { mismatch("cores") };
         list.clone()
+    }
+    fn save_points(&self) -> Vec<SavePoint> {
+        let Value::SavePoints(points) = self.value("save") else { mismatch("save") };
+        let point = |&(seconds, changes): &(u32, u32)| SavePoint { seconds: seconds.into(), changes: changes.into() };
+        points.iter().map(point).collect()
     }
     fn percentiles(&self) -> Vec<f64> {
         let name = "latency-tracking-info-percentiles";

@@ -100,10 +100,15 @@ impl Core {
         long: Option<Box<Long>>,
     ) {
         let age = self.next_age();
-        let session = &mut self.sessions[connection.index as usize];
-        session.held = true;
-        let slot = (!super::execute::mutes(session.reply_mode)).then(|| session.replies.reserve());
-        let protocol = session.protocol;
+        let (slot, protocol) = match self.session_mut(connection) {
+            Some(session) => {
+                session.held = true;
+                let slot = (!super::execute::mutes(session.reply_mode)).then(|| session.replies.reserve());
+                (slot, session.protocol)
+            }
+            // The server's own.
+            None => (None, Protocol::Resp2),
+        };
         let direct = program.kind == Kind::Direct;
         let joined = |command: &Planned| matches!(command, Planned::Joined { .. });
         let whole = !direct || exec || program.commands.iter().any(joined);

@@ -14,11 +14,13 @@ mod participate;
 mod peers;
 mod replies;
 mod scratch;
+mod snapshots;
 mod turn;
 
 pub use execute::database;
 pub use intake::{Flow, Input};
 pub use multi::Multi;
+pub use snapshots::{Asked, FROZEN_BYTES_MAX, Growth, Running, Snapshots, UNDER_WAY};
 pub use turn::{EditBatch, LogState};
 
 use crate::admin::latency::Latency;
@@ -59,6 +61,7 @@ pub struct Core {
     pub stats: Stats,
     pub latency: Latency,
     pub log: LogState,
+    pub snapshots: Snapshots,
     /// Both clocks as of the start of the turn.
     pub now: Now,
     /// When the server started, steady milliseconds.
@@ -138,6 +141,7 @@ impl Core {
             config,
             config_file: options.config_file,
             log: LogState::default(),
+            snapshots: Snapshots::default(),
             now: Now::default(),
             started_ms: 0,
             run_id: options.run_id,
@@ -186,6 +190,9 @@ impl Core {
     pub fn begin(&mut self, now: Now) {
         self.now = now;
         self.started_ms = now.steady_ms;
+        if self.snapshots.last.wall_ms == 0 {
+            self.snapshots.last.wall_ms = now.wall_ms;
+        }
         self.groups = groups::Groups::new(self.shards, now.steady_ms);
     }
 

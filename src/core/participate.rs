@@ -206,7 +206,13 @@ impl Core {
             Work::Command(number) => self.catalog.get(number).traits().has(shards::row::Traits::WRITE),
             Work::Claim(access) => access == Access::Write,
             Work::Adopt => true,
-            Work::Core(_) | Work::Fetch { .. } | Work::Transaction(_) | Work::Watch | Work::Unwatch => false,
+            Work::Core(_)
+            | Work::Fetch { .. }
+            | Work::Transaction(_)
+            | Work::Watch
+            | Work::Unwatch
+            | Work::WantSnapshot
+            | Work::Freeze => false,
         }
     }
 
@@ -294,7 +300,9 @@ impl Core {
                     | Work::Adopt
                     | Work::Transaction(_)
                     | Work::Watch
-                    | Work::Unwatch => ran::reply(out, |out| self.run_call(call, calls.args(call), out)),
+                    | Work::Unwatch
+                    | Work::WantSnapshot
+                    | Work::Freeze => ran::reply(out, |out| self.run_call(call, calls.args(call), out)),
                 };
                 until = until.max(done);
             }
@@ -368,6 +376,17 @@ impl Core {
             }
             Work::Unwatch => {
                 self.owner.keyspace.unwatch(watcher(args.at(0)));
+                Offset(0)
+            }
+            Work::WantSnapshot => {
+                match args.get(0) {
+                    Some(backup) => self.want_backup(backup),
+                    None => drop(self.want_snapshot(false)),
+                }
+                Offset(0)
+            }
+            Work::Freeze => {
+                self.freeze(u64::from_le_bytes(args.at(0).try_into().expect("eight bytes")));
                 Offset(0)
             }
             Work::Claim(_) | Work::Transaction(_) => unreachable!("nothing to run by itself"),
@@ -534,7 +553,14 @@ pub(super) fn claim_of(
             }
             Work::Claim(access) if args.is_empty() => claim.add_whole(access),
             Work::Claim(access) => args.iter().for_each(|key| claim.add(intent_hash(owner, key), access)),
-            Work::Core(_) | Work::Fetch { .. } | Work::Adopt | Work::Transaction(_) | Work::Watch | Work::Unwatch => {}
+            Work::Core(_)
+            | Work::Fetch { .. }
+            | Work::Adopt
+            | Work::Transaction(_)
+            | Work::Watch
+            | Work::Unwatch
+            | Work::WantSnapshot
+            | Work::Freeze => {}
         }
     }
     claim.settle();

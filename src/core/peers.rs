@@ -74,7 +74,9 @@ impl Core {
                 | Work::Fetch { .. }
                 | Work::Adopt
                 | Work::Watch
-                | Work::Unwatch => at = self.run_plain(from, batch, at),
+                | Work::Unwatch
+                | Work::WantSnapshot
+                | Work::Freeze => at = self.run_plain(from, batch, at),
             }
         }
     }

@@ -180,6 +180,7 @@ impl Core {
             return None;
         }
         let start = self.log.taken;
+        self.snapshots.changes += count as u64;
         let edits = self.owner.keyspace.take_edits(empty);
         self.log.taken = Offset(start.0 + edits.len() as u64);
         self.log.unsettled.seal();

@@ -61,6 +61,10 @@ pub enum Work {
     /// From here on the keys in the arguments are watched for the client with this number.
     Watch,
     Unwatch,
+    /// For shard 0: to have a snapshot taken, and copied under the name that is the argument, if there is one.
+    WantSnapshot,
+    /// Only in a transaction that has claimed all shards: the snapshot with the number in the argument is what is here now.
+    Freeze,
 }
 
 /// What the front of a transaction says to a participant. Answers are `Answer`s.

@@ -193,6 +193,16 @@ impl Program {
         }
     }
 
+    /// A snapshot of all shards, of the moment when all are claimed.
+    pub fn of_snapshot(slots: SlotMap, here: ShardId, number: u64) -> Self {
+        let mut program = Program::new(Kind::Steps { scratch: false }, slots, here, Protocol::Resp2);
+        program.claim_all(Access::Read);
+        for part in 0..program.parts.len() as u16 {
+            program.push(part, Work::Freeze, Db(0), std::iter::once(number.to_le_bytes().as_slice()));
+        }
+        program
+    }
+
     /// Keys that nobody else may change meanwhile.
     pub fn watch(&mut self, key: &[u8]) {
         let part = self.part(self.slots.shard_of(slot_of(key)));

@@ -7,8 +7,11 @@ use super::disk::LogWriter;
 use super::lanes::{self, Doorbell, Lanes};
 use super::prepare::Preparer;
 use super::recovery::{self, LogPlace, Progress, ShardRecovered};
+use super::rewrite::{self, Shape};
 use super::ring::Ring;
+use super::snapshot_writer::{Board, SnapshotWriter};
 use super::{Background, affinity, clock, listen};
+use super::{prepare, snapshot_file};
 use crate::config::{Config, Settings};
 use crate::core::{Core, CoreOptions};
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
@@ -123,7 +126,7 @@ fn open_epoch(data: &mut DataDirectory, shards: u16, config: &Config) -> Result<
     match data.manifest {
         None => {
             data.make_epoch(1, shards).map_err(world)?;
-            data.commit(Manifest { epoch: 1, shards }).map_err(world)
+            data.commit(Manifest { epoch: 1, shards, snapshot: None }).map_err(world)
         }
         Some(manifest) if manifest.shards == shards => {
             // An epoch left by a change of shards that didn't come to its end, or had no time to tidy up.
@@ -131,7 +134,8 @@ fn open_epoch(data: &mut DataDirectory, shards: u16, config: &Config) -> Result<
         }
         Some(manifest) => {
             tracing::info!("rewriting the data of {} shards for {shards}", manifest.shards);
-            recovery::reshard(data, manifest, shards, config.databases, config.wal_segment_bytes, random_u64())
+            let (databases, segment_bytes) = (config.databases, config.wal_segment_bytes);
+            rewrite::reshard(data, manifest, Shape { shards, databases, segment_bytes, seed: random_u64() })
         }
     }
 }
@@ -179,6 +183,7 @@ struct Seed {
     lanes: Lanes,
     listeners: Vec<OwnedFd>,
     log: Option<LogPlace>,
+    board: Option<Arc<Board>>,
     cpu: usize,
     crowded: bool,
     shutdown: Arc<Shutdown>,
@@ -200,6 +205,11 @@ impl Fleet {
         let mut listeners = Some(listeners);
         let (run_id, seed) = (random_hex(), random_u64());
         let places = self.places();
+        tidy(&places)?;
+        let board = self.data.as_ref().map(|data| {
+            let manifest = data.manifest.expect("the epoch was opened");
+            Arc::new(Board::new(data.path().to_path_buf(), manifest))
+        });
         let mut starts = Vec::new();
         let mut verdicts = Vec::new();
         let mut threads = Vec::new();
@@ -224,6 +234,7 @@ impl Fleet {
                 lanes,
                 listeners: listeners.take().unwrap_or_default(),
                 log,
+                board: board.clone(),
                 cpu: self.cores[shard.0 as usize % self.cores.len()],
                 crowded: self.shards as usize > self.cores.len(),
                 shutdown: self.shutdown.clone(),
@@ -277,8 +288,9 @@ impl Fleet {
     /// Where the shards' logs are; nowhere without a data directory.
     fn places(&self) -> Vec<LogPlace> {
         let Some(data) = &self.data else { return Vec::new() };
-        let epoch = data.manifest.expect("the epoch was opened").epoch;
-        let place = |shard| LogPlace { directory: data.shard_path(epoch, shard), shard, shards: self.shards, epoch };
+        let Manifest { epoch, snapshot, .. } = data.manifest.expect("the epoch was opened");
+        let place =
+            |shard| LogPlace { directory: data.shard_path(epoch, shard), shard, shards: self.shards, epoch, snapshot };
         (0..self.shards).map(ShardId).map(place).collect()
     }
 
@@ -294,6 +306,16 @@ impl Fleet {
         }
         Ok(all)
     }
+}
+
+/// Removes files that the last run, had it come to a clean end, would have removed.
+fn tidy(places: &[LogPlace]) -> Result<(), String> {
+    for place in places {
+        let tidied = prepare::remove_spare(&place.directory)
+            .and_then(|()| snapshot_file::remove_others(&place.directory, place.snapshot));
+        tidied.map_err(|error| format!("tidying {}: {error}", place.directory.display()))?;
+    }
+    Ok(())
 }
 
 /// Tells the operator what the logs gave; the clock that goes on where the last run stopped.
@@ -360,7 +382,8 @@ async fn run_or_take_all_down(seed: Seed) -> std::io::Result<()> {
 }
 
 async fn run_core(seed: Seed) -> std::io::Result<()> {
-    let Seed { shard, options, lanes, listeners, log, cpu, crowded, shutdown, progress, go, ready, .. } = seed;
+    let Seed { shard, options, lanes, listeners, log, board, cpu, crowded, shutdown, progress, go, ready, .. } = seed;
+    let doorbells = seed.doorbells;
     let mut core = Core::new(options);
     let start = match &log {
         None => Ok(None),
@@ -386,19 +409,31 @@ async fn run_core(seed: Seed) -> std::io::Result<()> {
     let now: Now = clock.now();
     core.begin(now);
     let log = log.zip(start).map(|(place, recovered)| {
-        let preparer = Preparer::new(place.directory, background.clone());
+        let preparer = Preparer::new(place.directory.clone(), background.clone());
         let (policy, segment_bytes) = (core.config.appendfsync.policy(), core.config.wal_segment_bytes);
-        let mut log = LogWriter::new(shard, place.epoch, policy, recovered.start, preparer, segment_bytes, random_u32);
+        let ShardRecovered { start, segments, base, .. } = recovered;
+        let mut log = LogWriter::new(shard, place.epoch, policy, start, preparer, segment_bytes, segments, random_u32);
+        log.bytes_max = core.config.wal_bytes_max;
         log.ask_for_segment();
+        core.snapshots.begun = place.snapshot.unwrap_or(0);
+        if let Some(base) = base {
+            core.snapshots.last.wall_ms = base.wall_ms;
+            core.snapshots.base = base.offset;
+        }
+        let archive = Some(core.config.wal_archive_dir.clone()).filter(|path| !path.as_os_str().is_empty());
+        let archive = archive.map(|path| path.join(format!("epoch-{}/shard-{}", place.epoch, shard.0)));
+        let board = board.expect("there is one if there is a log");
+        let snapshots = SnapshotWriter::new(place, archive, background.clone(), board, doorbells, random_u32);
         core.log.persistent = true;
-        core.log.released = recovered.start.offset;
-        core.log.taken = recovered.start.offset;
-        log
+        core.log.released = start.offset;
+        core.log.taken = start.offset;
+        (log, snapshots)
     });
+    let (log, snapshots) = log.unzip();
     core.owner.keyspace.set_logging(log.is_some());
     // Into the first record, before anything else is logged: that record also says that the skipped groups are settled.
     recovery::adopt_all(&mut core.owner.keyspace, &compensation);
-    let parts = Parts { core, ring, lanes, log, clock, listeners, shutdown, background, wake, crowded };
+    let parts = Parts { core, ring, lanes, log, snapshots, clock, listeners, shutdown, background, wake, crowded };
     drop(ready);
     CoreLoop::new(parts).run().await
 }
@@ -411,7 +446,7 @@ fn read_log(
     surveyed: Sender<Result<HeldGroups, String>>,
     verdict: Receiver<Verdict>,
 ) -> Option<Result<ShardRecovered, String>> {
-    let (survey, held) = match recovery::survey(place.clone(), Some(keyspace), progress) {
+    let (survey, held) = match recovery::survey(place.clone(), Some(keyspace), None, progress) {
         Ok((survey, held)) => (survey, Ok(held)),
         Err(error) => {
             let _ = surveyed.send(Err(error));
@@ -425,7 +460,7 @@ fn read_log(
 }
 
 /// Randomness from the operating system, by way of the hasher's keys.
-fn random_u64() -> u64 {
+pub(super) fn random_u64() -> u64 {
     static STATE: Mutex<Option<std::hash::RandomState>> = Mutex::new(None);
     let mut state = STATE.lock().expect("nobody panics while holding it");
     let mut hasher = state.get_or_insert_with(Default::default).build_hasher();

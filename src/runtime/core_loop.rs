@@ -8,6 +8,7 @@ use super::disk::{Batch, LogWriter};
 use super::durable_time::DurableTime;
 use super::lanes::{Lanes, Message};
 use super::ring::{Completion, Ring};
+use super::snapshot_writer::SnapshotWriter;
 use super::sockets::{self, Sockets};
 use super::token::{self, Operation, token};
 use super::{Background, clock, operational_log};
@@ -40,6 +41,8 @@ pub struct CoreLoop {
     pub ring: Ring,
     pub lanes: Lanes,
     pub log: Option<LogWriter>,
+    /// There is one if there is a log.
+    pub snapshots: Option<SnapshotWriter>,
     pub clock: clock::Clock,
     /// Listening sockets; only the first core has any.
     pub listeners: Vec<OwnedFd>,
@@ -106,6 +109,7 @@ pub struct Parts {
     pub ring: Ring,
     pub lanes: Lanes,
     pub log: Option<LogWriter>,
+    pub snapshots: Option<SnapshotWriter>,
     pub clock: clock::Clock,
     pub listeners: Vec<OwnedFd>,
     pub shutdown: Arc<Shutdown>,
@@ -116,7 +120,7 @@ pub struct Parts {
 
 impl CoreLoop {
     pub fn new(parts: Parts) -> Self {
-        let Parts { core, ring, lanes, log, clock, listeners, shutdown, background, wake, crowded } = parts;
+        let Parts { core, ring, lanes, log, snapshots, clock, listeners, shutdown, background, wake, crowded } = parts;
         CoreLoop {
             policy_seen: core.config.appendfsync.policy(),
             level_seen: core.config.loglevel,
@@ -125,6 +129,7 @@ impl CoreLoop {
             ring,
             lanes,
             log,
+            snapshots,
             clock,
             listeners,
             shutdown,
@@ -192,7 +197,11 @@ impl CoreLoop {
         if self.core.now.steady_ms >= self.next_tick_ms {
             self.tick();
         }
+        self.core.begin_wanted_snapshot();
         self.feed_log(worked);
+        if let Some((snapshots, log)) = self.snapshots.as_mut().zip(self.log.as_mut()) {
+            snapshots.turn(&mut self.core, log, &mut self.ring, worked);
+        }
         self.send_batches();
         self.send_replies();
         if let Some(time) = self.core.sleep.take() {
@@ -509,6 +518,10 @@ impl CoreLoop {
         if let Some(log) = self.log.as_mut() {
             log.retry();
             self.core.log.blocked = log.obstacle();
+            log.bytes_max = self.core.config.wal_bytes_max;
+        }
+        if let Some((snapshots, log)) = self.snapshots.as_mut().zip(self.log.as_ref()) {
+            snapshots.tick(&mut self.core, log);
         }
         self.publish_durable();
         self.next_tick_ms = self.core.now.steady_ms + self.core.tick();
@@ -540,6 +553,7 @@ impl CoreLoop {
             || self.core.has_resumable()
             || self.core.has_long_work()
             || self.has_edits_to_write()
+            || self.snapshots.as_ref().is_some_and(SnapshotWriter::has_work)
             || (spin_ns > 0 && ticks - self.last_work_ticks < spin_ns);
         if busy {
             self.ring.enter(None)?;

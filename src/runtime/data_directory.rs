@@ -1,7 +1,8 @@
 //! The data directory: who may use it, and what it says about itself.
 //!
-//! `LOCK` (held while a server runs), `MANIFEST` (format, epoch, number of shards), `epoch-E/shard-K/*.wal`.
-//! A change of the number of shards writes a whole new epoch, syncs it, and only then renames a new manifest into place.
+//! `LOCK` (held while a server runs), `MANIFEST` (format, epoch, number of shards, number of the snapshots that a start begins
+//! with), `epoch-E/shard-K/*.wal`, `epoch-E/shard-K/*.snapshot`. A change of the number of shards writes a whole new epoch,
+//! syncs it, and only then renames a new manifest into place; so does a new set of snapshots.
 
 use super::clock;
 use super::prepare::sync_directory;
@@ -22,10 +23,30 @@ pub struct DataDirectory {
 pub struct Manifest {
     pub epoch: u64,
     pub shards: u16,
+    /// Each shard has a snapshot of this number, all of one moment: the logs matter from there on. `None` before the first.
+    pub snapshot: Option<u64>,
 }
 
-const FORMAT: u64 = 1;
+/// 1 knew no snapshots.
+const FORMAT: u64 = 2;
 const MANIFEST: &str = "MANIFEST";
+
+impl Manifest {
+    /// Into the data directory at `path`, in place of the one before.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let mut body = format!("format {FORMAT}\nepoch {}\nshards {}\n", self.epoch, self.shards);
+        if let Some(number) = self.snapshot {
+            body.push_str(&format!("snapshot {number}\n"));
+        }
+        let text = format!("{body}crc32 {:08x}\n", crc32fast::hash(body.as_bytes()));
+        let temporary = path.join("MANIFEST.new");
+        let mut file = File::create(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path.join(MANIFEST))?;
+        sync_directory(path)
+    }
+}
 
 impl DataDirectory {
     /// Makes the directory if it isn't there, locks it, and reads its manifest. Errors are whole sentences for the operator.
@@ -44,7 +65,8 @@ impl DataDirectory {
         Ok(DataDirectory { path: path.to_path_buf(), _lock: lock, manifest })
     }
 
-    fn read_manifest(path: &Path) -> Result<Option<Manifest>, String> {
+    /// What the directory at `path` says of itself; nobody may be about to write there.
+    pub fn read_manifest(path: &Path) -> Result<Option<Manifest>, String> {
         let file = path.join(MANIFEST);
         let text = match std::fs::read_to_string(&file) {
             Ok(text) => text,
@@ -59,10 +81,10 @@ impl DataDirectory {
         let field =
             |name: &str| -> Option<u64> { body.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()) };
         match (field("format"), field("epoch"), field("shards")) {
-            (Some(FORMAT), Some(epoch), Some(shards)) if (1..=1024).contains(&shards) => {
-                Ok(Some(Manifest { epoch, shards: shards as u16 }))
+            (Some(1..=FORMAT), Some(epoch), Some(shards)) if (1..=1024).contains(&shards) => {
+                Ok(Some(Manifest { epoch, shards: shards as u16, snapshot: field("snapshot") }))
             }
-            (Some(format), ..) if format != FORMAT => {
+            (Some(format), ..) if !(1..=FORMAT).contains(&format) => {
                 Err(format!("{} has format {format}; this server knows {FORMAT}", file.display()))
             }
             _ => Err(damaged()),
@@ -71,18 +93,14 @@ impl DataDirectory {
 
     /// Makes `manifest` the truth: from the rename on, a start finds it.
     pub fn commit(&mut self, manifest: Manifest) -> io::Result<()> {
-        let body = format!("format {FORMAT}\nepoch {}\nshards {}\n", manifest.epoch, manifest.shards);
-        let text = format!("{body}crc32 {:08x}\n", crc32fast::hash(body.as_bytes()));
-        let temporary = self.path.join("MANIFEST.new");
-        let mut file = File::create(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, self.path.join(MANIFEST))?;
-        sync_directory(&self.path)?;
+        manifest.write(&self.path)?;
         self.manifest = Some(manifest);
         Ok(())
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
     pub fn epoch_path(&self, epoch: u64) -> PathBuf {
         self.path.join(format!("epoch-{epoch}"))
     }

@@ -16,6 +16,7 @@ use shards::wal::{
 };
 use std::collections::VecDeque;
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
@@ -29,6 +30,15 @@ pub struct LogStart {
     /// No record after this one holds a group; `NONE` if none does. All groups were found complete, and are on disk on all
     /// shards before any of them goes on; or were skipped, and the first record that is written now undoes them.
     pub last_group: Sequence,
+}
+
+/// A segment that is full, or was there at the start.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OldSegment {
+    pub path: PathBuf,
+    /// No record in it comes after this one.
+    pub last_sequence: Sequence,
+    pub bytes: u64,
 }
 
 /// What goes into one record.
@@ -56,8 +66,16 @@ pub struct LogWriter {
     segment: Option<Segment>,
     /// Segments that are full, or of the old layout, with writes or syncs still under way.
     retired: Vec<Segment>,
+    /// Those before the one that is written to, until a snapshot takes their place.
+    old: Vec<OldSegment>,
     preparer: Preparer,
     segment_bytes: u64,
+    /// How much of the disk all segments may take; 0 for no limit.
+    pub bytes_max: u64,
+    /// Why there is no further segment: it would go over that.
+    over_limit: Option<String>,
+    /// A place in the stream of edits, and the last record that ends there or before.
+    watched: Option<(Offset, Sequence)>,
     in_flight: VecDeque<InFlight>,
     /// A batch that waits for a segment.
     pending: Option<Batch>,
@@ -120,6 +138,7 @@ impl LogWriter {
         start: LogStart,
         preparer: Preparer,
         segment_bytes: u64,
+        old: Vec<OldSegment>,
         salt: fn() -> u32,
     ) -> Self {
         LogWriter {
@@ -133,8 +152,12 @@ impl LogWriter {
             after_recovery: true,
             segment: None,
             retired: Vec::new(),
+            old,
             preparer,
             segment_bytes,
+            bytes_max: 0,
+            over_limit: None,
+            watched: None,
             in_flight: VecDeque::new(),
             pending: None,
             last_group: start.last_group,
@@ -218,6 +241,10 @@ impl LogWriter {
     /// Turns to a prepared segment, or asks for one.
     fn next_segment(&mut self, layout: Layout, needed: u64, now: Now, ring: &mut Ring) -> bool {
         let bytes_min = needed + BLOCK_BYTES as u64;
+        self.over_limit = self.limit_reached(bytes_min);
+        if self.over_limit.is_some() {
+            return false;
+        }
         let Some(prepared) = self.preparer.take(layout, bytes_min) else {
             self.preparer.ask(self.next_segment, layout, bytes_min, self.segment_bytes);
             return false;
@@ -226,6 +253,7 @@ impl LogWriter {
             let last_sequence = self.next_sequence.previous();
             let end = old.position;
             self.predecessor = Some(Predecessor { segment: old.prepared.id, last_sequence, end });
+            self.old.push(OldSegment { path: old.prepared.path.clone(), last_sequence, bytes: old.prepared.bytes });
             self.retired.push(old);
         }
         self.commit.set_policy(self.policy);
@@ -292,6 +320,11 @@ impl LogWriter {
         let end = Offset(pending.start.0 + pending.edits.len() as u64);
         self.commit.begin(sequence, end, now.steady_ms);
         self.next_sequence = sequence.next();
+        if let Some((offset, last)) = &mut self.watched
+            && end <= *offset
+        {
+            *last = sequence;
+        }
         let position = segment.position;
         segment.position += len as u64;
         segment.dirty = true;
@@ -442,9 +475,48 @@ impl LogWriter {
         }
     }
 
+    // ---- snapshots -----------------------------------------------------------------------------------------
+
+    /// A snapshot holds everything up to this offset, where a record will end.
+    pub fn watch(&mut self, offset: Offset) {
+        self.watched = Some((offset, self.next_sequence.previous()));
+    }
+    /// The last record before the watched offset, once all up to there are on disk.
+    pub fn watched(&self) -> Option<Sequence> {
+        let (offset, last) = self.watched?;
+        (self.commit.durable_offset() >= offset).then_some(last)
+    }
+    /// Records up to this one are in a snapshot that is on disk: their segments are used again, go to the archive, or go.
+    pub fn recycle(&mut self, through: Sequence, archive: Option<PathBuf>) {
+        self.watched = None;
+        let retired = &self.retired;
+        let is_done = |old: &OldSegment| {
+            old.last_sequence <= through && !retired.iter().any(|segment| segment.prepared.path == old.path)
+        };
+        let (done, left) = std::mem::take(&mut self.old).into_iter().partition(is_done);
+        self.old = left;
+        self.over_limit = None;
+        self.preparer.recycle(done.into_iter().map(|old: OldSegment| old.path).collect(), archive);
+    }
+    /// Whether there are segments that a snapshot would replace.
+    pub fn has_old(&self) -> bool {
+        !self.old.is_empty()
+    }
+    /// Bytes of all segments, one that is being made not counted.
+    pub fn bytes_on_disk(&self) -> u64 {
+        let current = self.segment.as_ref().map_or(0, |segment| segment.prepared.bytes);
+        current + self.old.iter().map(|old| old.bytes).sum::<u64>()
+    }
+
+    fn limit_reached(&self, wanted: u64) -> Option<String> {
+        let (max, used) = (self.bytes_max, self.bytes_on_disk());
+        let is_over = max > 0 && used + wanted > max;
+        is_over.then(|| format!("it has {used} bytes on disk, and wal-max-size is {max}; a snapshot makes room"))
+    }
+
     /// Why there is no segment to write to, as long as that lasts (a full disk).
     pub fn obstacle(&self) -> Option<String> {
-        self.preparer.obstacle()
+        self.over_limit.clone().or_else(|| self.preparer.obstacle())
     }
     /// Tries again what a full disk prevented.
     pub fn retry(&mut self) {
@@ -558,7 +630,7 @@ mod tests {
             predecessor: None,
             last_group: Sequence::NONE,
         };
-        let mut log = LogWriter::new(ShardId(0), 1, FsyncPolicy::EverySec, start, preparer, 4 << 20, || 7);
+        let mut log = LogWriter::new(ShardId(0), 1, FsyncPolicy::EverySec, start, preparer, 4 << 20, Vec::new(), || 7);
         log.ask_for_segment();
         while !log.preparer.is_ready() {
             glommio::timer::sleep(Duration::from_millis(1)).await;

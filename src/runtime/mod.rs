@@ -15,7 +15,11 @@ pub mod operational_log;
 mod prepare;
 pub mod process;
 mod recovery;
+pub mod restore;
+mod rewrite;
 mod ring;
+mod snapshot_file;
+mod snapshot_writer;
 mod sockets;
 mod token;
 

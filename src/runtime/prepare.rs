@@ -54,13 +54,23 @@ pub struct Preparer {
     obstacle: Rc<RefCell<Option<String>>>,
     /// What is being made is of the old layout: throw it away when it comes.
     discarding: bool,
+    /// Old segments' files to be used again.
+    spare: Rc<RefCell<Vec<PathBuf>>>,
 }
 
 impl Preparer {
     pub fn new(directory: PathBuf, background: super::Background) -> Self {
         let state = Rc::new(RefCell::new(State::Idle));
         let obstacle = Rc::new(RefCell::new(None));
-        Preparer { directory, state, background, warned_direct: false, obstacle, discarding: false }
+        Preparer {
+            directory,
+            state,
+            background,
+            warned_direct: false,
+            obstacle,
+            discarding: false,
+            spare: Rc::default(),
+        }
     }
 
     /// Has a segment made that holds `bytes_min`, of at most `bytes_max` unless that is less. Nothing happens if one is being made
@@ -79,8 +89,9 @@ impl Preparer {
         let path = self.directory.join(segment_file_name(order.id));
         let shown = path.display().to_string();
         let (state, obstacle) = (self.state.clone(), self.obstacle.clone());
+        let spare = self.spare.borrow_mut().pop();
         self.background.spawn(
-            move || make(path, order.layout, order.bytes),
+            move || make(path, spare, order.layout, order.bytes),
             move |made| {
                 *obstacle.borrow_mut() = made.as_ref().err().map(|error| format!("making {shown}: {error}"));
                 *state.borrow_mut() = match made {
@@ -134,6 +145,23 @@ impl Preparer {
         }
     }
 
+    /// These segments are needed no more: some files are kept to be used again, the others removed; with an archive, all go there.
+    pub fn recycle(&mut self, paths: Vec<PathBuf>, archive: Option<PathBuf>) {
+        if paths.is_empty() {
+            return;
+        }
+        let room = SPARE_FILES_MAX.saturating_sub(self.spare.borrow().len());
+        let (spare, directory) = (self.spare.clone(), self.directory.clone());
+        self.background.spawn(
+            move || retire(&directory, paths, archive, room),
+            move |kept| match kept {
+                Ok(kept) => spare.borrow_mut().extend(kept),
+                // Found, and passed over, by the next start; the next snapshot doesn't try again.
+                Err(error) => tracing::error!("removing segments that a snapshot has replaced: {error}"),
+            },
+        );
+    }
+
     /// Why there is no segment.
     pub fn obstacle(&self) -> Option<String> {
         self.obstacle.borrow().clone()
@@ -158,28 +186,87 @@ pub fn segment_file_name(id: SegmentId) -> String {
     format!("{:020}.wal", id.0)
 }
 
-/// Makes the file; on failure nothing is left of it, so that a full disk isn't made fuller.
-fn make(path: PathBuf, layout: Layout, bytes: u64) -> io::Result<Made> {
-    let made = try_make(&path, layout, bytes);
+/// A file to be used again; its old content must never be found under a segment's name.
+const RECYCLED: &str = "recycled";
+/// Files kept beside the log: one is enough while segments are needed one at a time, two when snapshots come in bursts.
+const SPARE_FILES_MAX: usize = 2;
+
+/// Moves old segments out of the log; the files that are to be used again.
+fn retire(directory: &Path, paths: Vec<PathBuf>, archive: Option<PathBuf>, room: usize) -> io::Result<Vec<PathBuf>> {
+    let mut kept = Vec::new();
+    for path in paths {
+        if let Some(archive) = &archive {
+            move_to(&path, archive)?;
+        } else if kept.len() < room {
+            let spare = path.with_extension(RECYCLED);
+            std::fs::rename(&path, &spare)?;
+            kept.push(spare);
+        } else {
+            std::fs::remove_file(&path)?;
+        }
+    }
+    sync_directory(directory)?;
+    Ok(kept)
+}
+
+/// Into another directory, which may be on another file system.
+pub fn move_to(path: &Path, directory: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    let target = directory.join(path.file_name().expect("a file has a name"));
+    match std::fs::rename(path, &target) {
+        Err(error) if error.raw_os_error() == Some(libc::EXDEV) => {
+            std::fs::copy(path, &target)?;
+            File::open(&target)?.sync_all()?;
+            sync_directory(directory)?;
+            std::fs::remove_file(path)
+        }
+        Err(error) => Err(error),
+        Ok(()) => sync_directory(directory),
+    }
+}
+
+/// Removes files that were to be used again by a server that is no more.
+pub fn remove_spare(directory: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == RECYCLED) {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the file, of a spare one if there is one; on failure nothing is left of it, so that a full disk isn't made fuller.
+fn make(path: PathBuf, spare: Option<PathBuf>, layout: Layout, bytes: u64) -> io::Result<Made> {
+    // Under its name only once nothing of its old content is left.
+    let working = spare.clone().unwrap_or_else(|| path.clone());
+    let made = try_make(&working, spare.is_some(), layout, bytes).and_then(|made| {
+        if spare.is_some() {
+            std::fs::rename(&working, &path)?;
+        }
+        Ok(made)
+    });
     if made.is_err() {
-        let _ = std::fs::remove_file(&path);
+        let _ = std::fs::remove_file(&working);
     }
     let (file, direct) = made?;
     sync_directory(path.parent().expect("a segment lies in a directory"))?;
     Ok(Made { file, path, direct })
 }
 
-fn try_make(path: &Path, layout: Layout, bytes: u64) -> io::Result<(File, bool)> {
+fn try_make(path: &Path, again: bool, layout: Layout, bytes: u64) -> io::Result<(File, bool)> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(true);
+    options.read(true).write(true).create(true).truncate(!again);
     let file = options.open(path)?;
-    // SAFETY: the descriptor is open; the call touches no memory of ours.
-    let result = unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes as i64) };
-    if result != 0 {
-        return Err(io::Error::from_raw_os_error(result));
+    if again {
+        file.set_len(bytes)?;
     }
+    allocate(&file, bytes)?;
     match layout {
         Layout::Bytes => {
+            if again {
+                zero(&file, bytes)?;
+            }
             file.sync_all()?;
             Ok((file, false))
         }
@@ -188,6 +275,22 @@ fn try_make(path: &Path, layout: Layout, bytes: u64) -> io::Result<(File, bool)>
             open_direct(path)
         }
     }
+}
+
+fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    // SAFETY: the descriptor is open; the call touches no memory of ours.
+    let result = unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes as i64) };
+    if result != 0 {
+        return Err(io::Error::from_raw_os_error(result));
+    }
+    Ok(())
+}
+
+/// Zeros without writing them, where the file system can.
+fn zero(file: &File, bytes: u64) -> io::Result<()> {
+    // SAFETY: the descriptor is open; the call touches no memory of ours.
+    let result = unsafe { libc::fallocate(file.as_raw_fd(), libc::FALLOC_FL_ZERO_RANGE, 0, bytes as i64) };
+    if result == 0 { Ok(()) } else { fill(file, bytes) }
 }
 
 fn fill(file: &File, bytes: u64) -> io::Result<()> {

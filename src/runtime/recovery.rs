@@ -1,24 +1,22 @@
-//! Reads the shards' logs at the start, and writes the data anew when the number of shards has changed.
+//! Reads the shards' snapshots and logs at the start.
 //!
 //! Each log is read twice, if it holds transactions over several shards: `survey` applies what comes before the first of
 //! them, which nothing can take back, and only looks at the rest; when all shards' logs were looked at, `consistent_cut`
 //! says where they end and what is skipped, so that each transaction counts on all of its shards or on none; `resume`
 //! applies the rest accordingly, and says what the log has to be continued with to make up for what was skipped.
 
-use super::data_directory::{DataDirectory, Manifest};
-use super::disk::LogStart;
-use super::prepare::{segment_file_name, sync_directory};
-use shards::keyspace::{Edit, EditError, Keyspace, ShardCursor, StringRef};
-use shards::slot::{SlotMap, slot_of};
-use shards::units::{Db, Now, Offset, ShardId};
+use super::disk::{LogStart, OldSegment};
+use super::prepare::segment_file_name;
+use super::snapshot_file;
+use shards::keyspace::{Edit, EditError, Keyspace, StringRef};
+use shards::units::{Db, ShardId};
 use shards::wal::{
-    BLOCK_BYTES, ConsistentCut, GroupCut, GroupId, HeldGroups, Layout, OnDamage, Predecessor, Question, Record,
-    RecordHeader, Recovered, Recovery, RecoveryError, SegmentHeader, SegmentId, Sequence, Step, Verdict, encode_into,
-    record_bytes,
+    BLOCK_BYTES, Base, ConsistentCut, GroupCut, GroupId, HeldGroups, OnDamage, Question, Record, RecordHeader,
+    Recovered, Recovery, RecoveryError, SegmentHeader, SegmentId, Sequence, Step, Verdict,
 };
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -41,6 +39,10 @@ pub struct ShardRecovered {
     /// Edits that the log's next record must begin with: they say what the keys of skipped edits are, so that a later
     /// start comes to the same whether it skips those again or, as the groups are settled then, applies them.
     pub compensation: Vec<u8>,
+    /// Where the log went on behind the snapshot, if there is one.
+    pub base: Option<Base>,
+    /// The log's files: a snapshot will take their place.
+    pub segments: Vec<OldSegment>,
     pub last_wall_ms: u64,
     pub last_steady_ms: u64,
 }
@@ -53,11 +55,14 @@ pub struct LogPlace {
     /// How many the epoch has.
     pub shards: u16,
     pub epoch: u64,
+    /// The number of the snapshot that the log continues.
+    pub snapshot: Option<u64>,
 }
 
 /// A log that was read once.
 pub struct Survey {
     place: LogPlace,
+    base: Option<Base>,
     recovered: Recovered,
     last_group: Sequence,
     /// Never begun.
@@ -72,16 +77,25 @@ struct Rest {
     first: Sequence,
 }
 
-/// Verifies the log, and applies its records to `keyspace` until one holds a group (none at all without a keyspace).
-/// Syncs what it reads: a killed predecessor may have left it with the kernel only.
+/// Verifies the snapshot, if there is one, and the log, and applies its records to `keyspace` until one holds a group (none
+/// at all without a keyspace). Syncs what it reads of the log: a killed predecessor may have left it with the kernel only.
+/// `until`: the log is taken to end before this record, as `first_beyond` has found.
 pub fn survey(
     place: LogPlace,
     mut keyspace: Option<&mut Keyspace>,
+    until: Option<Sequence>,
     progress: &Progress,
 ) -> Result<(Survey, HeldGroups), String> {
-    let (mut recovery, blank) = open(&place, Some(progress))?;
-    let mut held = HeldGroups::new(place.shard);
-    let mut rest = keyspace.is_none().then(|| Rest { from: recovery.clone(), first: Sequence::FIRST });
+    let base = match &mut keyspace {
+        Some(keyspace) => snapshot_file::load(&place, keyspace, progress)?,
+        None => snapshot_file::base(&place)?,
+    };
+    let (mut recovery, blank) = open(&place, base, Some(progress))?;
+    if let Some(until) = until {
+        recovery = recovery.until(until);
+    }
+    let mut held = HeldGroups::new(place.shard, recovery.next_sequence());
+    let mut rest = keyspace.is_none().then(|| Rest { from: recovery.clone(), first: recovery.next_sequence() });
     let mut bytes = Vec::new();
     while let Some(id) = recovery.next_segment() {
         let before = rest.is_none().then(|| recovery.clone());
@@ -106,7 +120,29 @@ pub fn survey(
     }
     let recovered = recovery.finish().map_err(|error| place.refused(error))?;
     let last_group = held.last();
-    Ok((Survey { place, recovered, last_group, blank, rest }, held))
+    Ok((Survey { place, base, recovered, last_group, blank, rest }, held))
+}
+
+/// The first record of the log that is beyond what is wanted; where the log ends if none is.
+pub fn first_beyond(place: &LogPlace, is_beyond: &dyn Fn(&RecordHeader) -> bool) -> Result<Sequence, String> {
+    let base = snapshot_file::base(place)?;
+    let mut recovery = open(place, base, None)?.0;
+    let mut found = None;
+    let mut bytes = Vec::new();
+    while let Some(id) = recovery.next_segment().filter(|_| found.is_none()) {
+        read_segment(place, id, &mut bytes)?;
+        let mut look = |record: &Record<'_>| {
+            if found.is_none() && is_beyond(record.header()) {
+                found = Some(record.header().sequence);
+            }
+            Ok(())
+        };
+        recovery.read(&bytes, &mut look).map_err(|error| place.refused(error))?;
+    }
+    match found {
+        Some(found) => Ok(found),
+        None => Ok(recovery.finish().map_err(|error| place.refused(error))?.next_sequence),
+    }
 }
 
 /// What the logs of all shards, of which `held` was read, have to give up. Reads some of them again if it must.
@@ -133,7 +169,8 @@ fn shard_of(question: &Question) -> usize {
 }
 
 fn look_again(place: &LogPlace, question: &Question) -> Result<HeldGroups, String> {
-    let mut recovery = open(place, None)?.0.until(question.until);
+    let base = snapshot_file::base(place)?;
+    let mut recovery = open(place, base, None)?.0.until(question.until);
     let mut held = question.reading();
     let mut bytes = Vec::new();
     while let Some(id) = recovery.next_segment() {
@@ -155,7 +192,7 @@ pub fn resume(
     keyspace: &mut Keyspace,
     progress: &Progress,
 ) -> Result<ShardRecovered, String> {
-    let Survey { place, recovered: surveyed, last_group, blank, rest } = survey;
+    let Survey { place, base, recovered: surveyed, last_group, blank, rest } = survey;
     let mut recovered = surveyed.clone();
     let mut skipped = Skipped::new(verdict.skipped);
     if let Some(rest) = rest {
@@ -191,6 +228,8 @@ pub fn resume(
         bytes: recovered.bytes,
         cuts,
         compensation: skipped.compensation(keyspace),
+        base,
+        segments: old_segments(&place, recovered.next_sequence)?,
         last_wall_ms: recovered.last_wall_ms,
         last_steady_ms: recovered.last_steady_ms,
     })
@@ -237,6 +276,12 @@ pub fn adopt_all(keyspace: &mut Keyspace, mut edits: &[u8]) {
     }
 }
 
+impl Survey {
+    pub fn place(&self) -> &LogPlace {
+        &self.place
+    }
+}
+
 impl LogPlace {
     fn world(&self, error: io::Error) -> String {
         format!("reading the log in {}: {error}", self.directory.display())
@@ -248,7 +293,7 @@ impl LogPlace {
 }
 
 /// A reading of the log from its start, and the segments that were prepared and never begun.
-fn open(place: &LogPlace, progress: Option<&Progress>) -> Result<(Recovery, Vec<PathBuf>), String> {
+fn open(place: &LogPlace, base: Option<Base>, progress: Option<&Progress>) -> Result<(Recovery, Vec<PathBuf>), String> {
     let world = |error: io::Error| place.world(error);
     let mut starts = Vec::new();
     let mut blank = Vec::new();
@@ -266,7 +311,31 @@ fn open(place: &LogPlace, progress: Option<&Progress>) -> Result<(Recovery, Vec<
     }
     let views: Vec<(SegmentId, &[u8])> = starts.iter().map(|(id, start)| (*id, start.as_slice())).collect();
     let recovery = Recovery::new(place.shard, place.shards, place.epoch, &views, OnDamage::Refuse);
-    Ok((recovery.map_err(|error| place.refused(error))?, blank))
+    let recovery = recovery.map_err(|error| place.refused(error))?;
+    Ok((
+        match base {
+            Some(base) => recovery.from_base(base),
+            None => recovery,
+        },
+        blank,
+    ))
+}
+
+/// The log's files as they are, each with the last record that may be in it.
+fn old_segments(place: &LogPlace, next: Sequence) -> Result<Vec<OldSegment>, String> {
+    let mut found = Vec::new();
+    let mut next = next;
+    for (_, path) in segments(&place.directory).map_err(|error| place.world(error))?.into_iter().rev() {
+        let mut file = File::open(&path).map_err(|error| place.world(error))?;
+        let bytes = file.metadata().map_err(|error| place.world(error))?.len();
+        let mut start = vec![0; BLOCK_BYTES.min(bytes as usize)];
+        file.read_exact(&mut start).map_err(|error| place.world(error))?;
+        found.push(OldSegment { path, last_sequence: next.previous(), bytes });
+        // What can't be read was cut off, and goes with the next one.
+        next = SegmentHeader::decode(&start).map_or(next, |header| header.first_sequence.min(next));
+    }
+    found.reverse();
+    Ok(found)
 }
 
 fn read_segment(place: &LogPlace, id: SegmentId, bytes: &mut Vec<u8>) -> Result<File, String> {
@@ -407,198 +476,6 @@ fn segments(directory: &Path) -> io::Result<Vec<(SegmentId, PathBuf)>> {
     found.sort();
     Ok(found)
 }
-
-/// Writes the data of all shards anew for another number of shards, as a new epoch that the manifest then names.
-pub fn reshard(
-    data: &mut DataDirectory,
-    from: Manifest,
-    shards: u16,
-    databases: u16,
-    segment_bytes: u64,
-    seed: u64,
-) -> Result<(), String> {
-    let epoch = from.epoch + 1;
-    let world = |error: io::Error| format!("writing the data for {shards} shards: {error}");
-    let progress = Progress::default();
-    let new_path = data.epoch_path(epoch);
-    if new_path.exists() {
-        std::fs::remove_dir_all(&new_path).map_err(world)?;
-    }
-    data.make_epoch(epoch, shards).map_err(world)?;
-    let slots = SlotMap::new(shards);
-    let mut writers: Vec<EpochWriter> = (0..shards)
-        .map(|shard| EpochWriter::new(data.shard_path(epoch, ShardId(shard)), ShardId(shard), epoch, segment_bytes))
-        .collect();
-    let place = |shard: ShardId| LogPlace {
-        directory: data.shard_path(from.epoch, shard),
-        shard,
-        shards: from.shards,
-        epoch: from.epoch,
-    };
-    let places: Vec<LogPlace> = (0..from.shards).map(ShardId).map(place).collect();
-    let (mut surveys, mut held) = (Vec::new(), Vec::new());
-    for place in &places {
-        // Nothing is applied yet: one keyspace at a time is enough.
-        let (survey, groups) = survey(place.clone(), None, &progress)?;
-        surveys.push(survey);
-        held.push(groups);
-    }
-    let verdicts = consistent_cut(&places, held)?;
-    for (survey, verdict) in surveys.into_iter().zip(verdicts) {
-        let mut keyspace = Keyspace::new(databases, seed);
-        // What was skipped needs no compensation: the old log is never read again.
-        let recovered = resume(survey, verdict, &mut keyspace, &progress)?;
-        recovered.cuts.iter().for_each(|cut| tracing::warn!("{cut}"));
-        let now = Now { wall_ms: recovered.last_wall_ms, steady_ms: recovered.last_steady_ms };
-        for db in (0..databases).map(Db) {
-            copy_database(&keyspace, db, now, &slots, &mut writers).map_err(world)?;
-        }
-    }
-    for mut writer in writers {
-        writer.finish().map_err(world)?;
-    }
-    data.commit(Manifest { epoch, shards }).map_err(world)?;
-    data.remove_other_epochs().map_err(|error| format!("removing the old epoch: {error}"))
-}
-
-fn copy_database(
-    keyspace: &Keyspace,
-    db: Db,
-    now: Now,
-    slots: &SlotMap,
-    writers: &mut [EpochWriter],
-) -> io::Result<()> {
-    let mut cursor = ShardCursor(0);
-    loop {
-        let mut keys: Vec<Vec<u8>> = Vec::new();
-        cursor = keyspace.scan(db, cursor, 1_000, now, &mut |entry| keys.push(entry.key().to_vec()));
-        for key in &keys {
-            let edit = keyspace.export(db, key).expect("the scan has just seen the key");
-            writers[slots.shard_of(slot_of(key)).0 as usize].push(&edit, now)?;
-        }
-        if cursor == ShardCursor(0) {
-            return Ok(());
-        }
-    }
-}
-
-/// Writes the first segments of one shard of a new epoch.
-struct EpochWriter {
-    directory: PathBuf,
-    shard: ShardId,
-    epoch: u64,
-    segment_bytes: u64,
-    edits: Vec<u8>,
-    count: u32,
-    now: Now,
-    sequence: Sequence,
-    offset: Offset,
-    segment: SegmentId,
-    predecessor: Option<Predecessor>,
-    file: Option<(File, u64)>,
-}
-
-const EPOCH_RECORD_BYTES: usize = 1 << 20;
-
-impl EpochWriter {
-    fn new(directory: PathBuf, shard: ShardId, epoch: u64, segment_bytes: u64) -> Self {
-        EpochWriter {
-            directory,
-            shard,
-            epoch,
-            segment_bytes,
-            edits: Vec::new(),
-            count: 0,
-            now: Now::default(),
-            sequence: Sequence::FIRST,
-            offset: Offset(0),
-            segment: SegmentId(1),
-            predecessor: None,
-            file: None,
-        }
-    }
-
-    fn push(&mut self, edit: &[u8], now: Now) -> io::Result<()> {
-        self.now = now;
-        self.edits.extend_from_slice(edit);
-        self.count += 1;
-        if self.edits.len() >= EPOCH_RECORD_BYTES { self.write() } else { Ok(()) }
-    }
-
-    fn write(&mut self) -> io::Result<()> {
-        if self.edits.is_empty() {
-            return Ok(());
-        }
-        let len = record_bytes(None, self.edits.len(), Layout::Bytes);
-        if self.file.as_ref().is_some_and(|(_, at)| at + len as u64 > self.segment_bytes) {
-            self.close_segment()?;
-        }
-        if self.file.is_none() {
-            self.open_segment()?;
-        }
-        let (file, at) = self.file.as_mut().expect("just opened");
-        let header = RecordHeader {
-            segment: self.segment,
-            salt: EPOCH_SALT,
-            sequence: self.sequence,
-            durable_mark: Sequence(0),
-            offset: self.offset,
-            edit_count: self.count,
-            wall_ms: self.now.wall_ms,
-            steady_ms: self.now.steady_ms,
-            term: 0,
-        };
-        let mut record = vec![0; len];
-        encode_into(&mut record, &header, None, &self.edits, Layout::Bytes);
-        file.write_all(&record)?;
-        *at += len as u64;
-        self.sequence = self.sequence.next();
-        self.offset = Offset(self.offset.0 + self.edits.len() as u64);
-        self.edits.clear();
-        self.count = 0;
-        Ok(())
-    }
-
-    fn open_segment(&mut self) -> io::Result<()> {
-        let header = SegmentHeader {
-            id: self.segment,
-            epoch: self.epoch,
-            shard: self.shard,
-            layout: Layout::Bytes,
-            salt: EPOCH_SALT,
-            wall_ms: self.now.wall_ms,
-            steady_ms: self.now.steady_ms,
-            first_sequence: self.sequence,
-            first_offset: self.offset,
-            durable_mark: Sequence(0),
-            predecessor: self.predecessor,
-            after_recovery: false,
-        };
-        let mut file = File::create(self.directory.join(segment_file_name(self.segment)))?;
-        file.write_all(&header.encode())?;
-        self.file = Some((file, BLOCK_BYTES as u64));
-        Ok(())
-    }
-
-    fn close_segment(&mut self) -> io::Result<()> {
-        if let Some((file, end)) = self.file.take() {
-            file.sync_all()?;
-            self.predecessor =
-                Some(Predecessor { segment: self.segment, last_sequence: self.sequence.previous(), end });
-            self.segment = self.segment.next();
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self) -> io::Result<()> {
-        self.write()?;
-        self.close_segment()?;
-        sync_directory(&self.directory)
-    }
-}
-
-/// Segments of a new epoch are read only once its manifest is there, by which time they are complete and synced.
-const EPOCH_SALT: u32 = 0;
 
 #[cfg(test)]
 mod tests;

@@ -39,7 +39,9 @@ pub fn without_let_go(batch: &CallBatch) -> (CallBatch, u64) {
             | Work::Fetch { .. }
             | Work::Adopt
             | Work::Watch
-            | Work::Unwatch => rest.append(batch, at - 1..at),
+            | Work::Unwatch
+            | Work::WantSnapshot
+            | Work::Freeze => rest.append(batch, at - 1..at),
         }
     }
     (rest, dropped)

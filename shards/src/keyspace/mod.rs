@@ -8,6 +8,7 @@ mod arena;
 mod deadlines;
 mod edit;
 mod entry;
+mod frozen;
 #[cfg(test)]
 mod naive;
 mod packed;
@@ -327,6 +328,40 @@ impl<S: Store> Keyspace<S> {
         self.store.reclaim(limit)
     }
 
+    // ---- a frozen moment: what snapshots are made from ---------------------------------------------------
+
+    /// The seed of the hash functions, as `new` got it. Edits in the order of a walk load fastest under the same one.
+    pub fn seed(&self) -> u64 {
+        self.store.seed()
+    }
+    /// From here on `walk_frozen` yields the content of this moment, whatever is changed meanwhile. Must not be frozen already.
+    /// What an earlier walk has left to take is forgotten. Takes time for each database, not for keys.
+    pub fn freeze(&mut self) {
+        self.store.freeze();
+    }
+    /// From `freeze` until the walk is over.
+    pub fn is_frozen(&self) -> bool {
+        self.store.is_frozen()
+    }
+    /// Walks at most `pieces` segments (of up to 512 keys); whether there is more. When there is none, it is thawed.
+    /// No content changes.
+    pub fn walk_frozen(&mut self, pieces: usize) -> bool {
+        self.store.walk_frozen(pieces)
+    }
+    /// What walk and changes have saved since the last call, swapped for `empty`: an `Edit::Put` of each entry, under its
+    /// database of the time of `freeze`, expired ones included, and how many. Each entry comes once.
+    pub fn take_frozen(&mut self, empty: Vec<u8>) -> (Vec<u8>, u32) {
+        self.store.take_frozen(empty)
+    }
+    /// Bytes that `take_frozen` would give.
+    pub fn frozen_bytes(&self) -> usize {
+        self.store.frozen_bytes()
+    }
+    /// The rest is not wanted: the walk has to go on to its end, but saves nothing more.
+    pub fn abandon_frozen(&mut self) {
+        self.store.abandon_frozen();
+    }
+
     // ---- watches (WATCH): the server asks, edits answer --------------------------------------------------
 
     /// `watcher` watches `key` from now on; a second time changes nothing.
@@ -389,8 +424,8 @@ impl<S: Store> Keyspace<S> {
 
     // ---- accounting --------------------------------------------------------------------------------------
 
-    /// Bytes held by entries, tables and the index of deadlines of all databases, flushed ones that `reclaim` has not
-    /// freed yet included.
+    /// Bytes held by entries, tables and the index of deadlines of all databases, flushed ones that are not freed
+    /// yet included; what `take_frozen` would give is not.
     pub fn bytes_used(&self) -> usize {
         self.store.bytes_used()
     }

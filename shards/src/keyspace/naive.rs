@@ -1,12 +1,16 @@
 //! The simplest store that keeps the promises: ordered maps. Twin of the real table in property tests.
 
 use super::entry::{Entry, StringRef, Value};
+use super::frozen::Saved;
 use super::store::Store;
 use super::{NewDeadline, ShardCursor};
 use crate::random::Random;
 use crate::units::{Db, Deadline, Now};
 use std::collections::BTreeMap;
 use std::ops::Bound;
+
+/// Keys of a piece of a walk.
+const PIECE: usize = 300;
 
 #[derive(Clone, Debug)]
 struct Item {
@@ -24,11 +28,14 @@ enum OwnedValue {
 /// Keys by hash, so that a scan has an order that growth doesn't change.
 pub(super) struct Naive {
     databases: Vec<BTreeMap<(u64, Vec<u8>), Item>>,
+    /// A copy of all that was there, less what was walked, last first.
+    frozen: Option<Vec<(Db, Vec<u8>, Item)>>,
+    saved: Saved,
 }
 
 impl Naive {
     pub(super) fn new(databases: u16) -> Self {
-        Naive { databases: vec![BTreeMap::new(); databases as usize] }
+        Naive { databases: vec![BTreeMap::new(); databases as usize], frozen: None, saved: Saved::default() }
     }
     fn database(&self, db: Db) -> &BTreeMap<(u64, Vec<u8>), Item> {
         &self.databases[db.0 as usize]
@@ -48,6 +55,9 @@ impl Store for Naive {
     fn hash(&self, key: &[u8]) -> u64 {
         let step = |hash: u64, &byte: &u8| (hash ^ byte as u64).wrapping_mul(0x100_0000_01b3);
         key.iter().fold(0xcbf2_9ce4_8422_2325, step) >> 17
+    }
+    fn seed(&self) -> u64 {
+        0
     }
     fn find(&self, db: Db, hash: u64, key: &[u8]) -> Option<Entry<'_>> {
         self.database(db).get_key_value(&(hash, key.to_vec())).map(|(at, item)| view(&at.1, item))
@@ -146,6 +156,37 @@ impl Store for Naive {
     }
     fn reclaim(&mut self, _limit: usize) -> bool {
         false
+    }
+    fn freeze(&mut self) {
+        assert!(self.frozen.is_none(), "one walk ends before the next begins");
+        let databases = (0..).map(Db).zip(&self.databases);
+        let items =
+            databases.flat_map(|(db, items)| items.iter().map(move |(at, item)| (db, at.1.clone(), item.clone())));
+        let mut items = items.collect::<Vec<_>>();
+        items.reverse();
+        self.frozen = Some(items);
+        self.saved = Saved::default();
+    }
+    fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+    fn walk_frozen(&mut self, pieces: usize) -> bool {
+        let Some(left) = &mut self.frozen else { return false };
+        let walked = left.split_off(left.len().saturating_sub(pieces.saturating_mul(PIECE)));
+        walked.iter().rev().for_each(|(db, key, item)| self.saved.push(*db, &view(key, item)));
+        if left.is_empty() {
+            self.frozen = None;
+        }
+        self.is_frozen()
+    }
+    fn frozen_bytes(&self) -> usize {
+        self.saved.bytes()
+    }
+    fn take_frozen(&mut self, empty: Vec<u8>) -> (Vec<u8>, u32) {
+        self.saved.take(empty)
+    }
+    fn abandon_frozen(&mut self) {
+        self.saved.abandon();
     }
     fn check_invariants(&self) {}
 }

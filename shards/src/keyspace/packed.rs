@@ -7,6 +7,9 @@
 //! `INLINE_BYTES_MAX`, the address, length and capacity of a buffer of its own, which can grow without moving the
 //! entry. All numbers little endian, unaligned.
 //!
+//! The flags: kind of value 3 (bit 6 is kept for more), deadline, long key, long value, and, on top, the mark, which is
+//! the table's: it says for which frozen moment the entry is saved, and nothing about the entry's shape.
+//!
 //! A `Packed` is the address of a live entry. The rule that makes reading it safe: it is copied only by the table,
 //! which forgets every copy before it frees the entry.
 
@@ -37,6 +40,18 @@ const RAW_BUFFER: u8 = 4;
 const HAS_DEADLINE: u8 = 1 << 3;
 const LONG_KEY: u8 = 1 << 4;
 const LONG_VALUE: u8 = 1 << 5;
+const MARK: u8 = 1 << 7;
+
+/// One bit of an entry, to tell entries that were seen to from those that were not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Mark(u8);
+
+impl Mark {
+    /// The other one.
+    pub(super) fn flipped(self) -> Self {
+        Mark(self.0 ^ MARK)
+    }
+}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Packed(NonNull<u8>);
@@ -44,6 +59,7 @@ pub(super) struct Packed(NonNull<u8>);
 /// The lengths of an entry, and what follows from them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Shape {
+    /// Without the mark.
     flags: u8,
     key_len: usize,
     /// Bytes of the value within the entry.
@@ -112,6 +128,10 @@ impl Packed {
         let shape = self.shape();
         shape.has_deadline().then(|| Deadline::from_bits(self.u64(shape.key_at - DEADLINE_BYTES)))?
     }
+    #[inline]
+    pub(super) fn mark(self) -> Mark {
+        Mark(self.byte(0) & MARK)
+    }
     fn access(self) -> u32 {
         u32::from_le_bytes(self.slice(0, 4).try_into().expect("four bytes")) >> 8
     }
@@ -137,10 +157,11 @@ impl Packed {
         }
     }
 
-    // ---- making and changing -----------------------------------------------------------------------------
+    // ---- making and changing: what replaces an entry keeps its mark --------------------------------------
 
     pub(super) fn build(
         arena: &mut Arena,
+        mark: Mark,
         key: &[u8],
         access: u32,
         deadline: Option<Deadline>,
@@ -148,7 +169,7 @@ impl Packed {
     ) -> Self {
         let (kind, value_len) = stored(value);
         let shape = Shape::new(kind, key.len(), value_len, deadline.is_some());
-        let new = Self::begin(arena, shape, key, access, deadline);
+        let new = Self::begin(arena, shape, mark, key, access, deadline);
         new.write_value(arena, &shape, value);
         new
     }
@@ -160,7 +181,7 @@ impl Packed {
         let (kind, value_len) = stored(value);
         let new = Shape::new(kind, old.key_len, value_len, deadline.is_some());
         if capacity(new.bytes()) != capacity(old.bytes()) {
-            let moved = Self::build(arena, self.key(), self.access(), deadline, value);
+            let moved = Self::build(arena, self.mark(), self.key(), self.access(), deadline, value);
             // SAFETY: `self` is replaced by `moved`.
             unsafe { self.free(arena) };
             return moved;
@@ -181,6 +202,9 @@ impl Packed {
         self.reshape(&old, &new, deadline);
         self.write_value(arena, &new, value);
         self
+    }
+    pub(super) fn set_mark(self, mark: Mark) {
+        self.write(0, &[self.byte(0) & !MARK | mark.0]);
     }
     /// Gives the entry another deadline. The result replaces `self`.
     pub(super) fn with_deadline(self, arena: &mut Arena, deadline: Option<Deadline>) -> Self {
@@ -216,11 +240,11 @@ impl Packed {
             && new.key_at == old.key_at
             && capacity(new.bytes()) == capacity(old.bytes());
         if in_place {
-            self.write_lengths(&new);
+            self.write_lengths(&new, self.mark());
             self.splice_text(new.value_at(), text.len(), offset, bytes);
             return self;
         }
-        let moved = Self::begin(arena, new, self.key(), self.access(), self.deadline());
+        let moved = Self::begin(arena, new, self.mark(), self.key(), self.access(), self.deadline());
         let (target, at) = if kind == RAW {
             (moved, new.value_at())
         } else {
@@ -264,7 +288,7 @@ impl Packed {
 
     #[inline]
     fn shape(self) -> Shape {
-        let flags = self.byte(0);
+        let flags = self.byte(0) & !MARK;
         let (key_len, value_at) = if flags & LONG_KEY == 0 {
             (self.byte(LENGTHS_AT) as usize, LENGTHS_AT + 1)
         } else {
@@ -301,10 +325,10 @@ impl Packed {
         Some(Buffer { memory: Packed(memory), len: self.u64(at + 8) as usize, capacity: self.u64(at + 16) as usize })
     }
     /// An entry without its value.
-    fn begin(arena: &mut Arena, shape: Shape, key: &[u8], access: u32, deadline: Option<Deadline>) -> Self {
+    fn begin(arena: &mut Arena, shape: Shape, mark: Mark, key: &[u8], access: u32, deadline: Option<Deadline>) -> Self {
         assert!(key.len() <= u32::MAX as usize, "a key is shorter than 4 GiB");
         let new = Packed(arena.alloc(shape.bytes()));
-        new.write_lengths(&shape);
+        new.write_lengths(&shape, mark);
         new.write(ACCESS_AT, &access.to_le_bytes()[..3]);
         new.write_deadline(&shape, deadline);
         new.write(shape.key_at, key);
@@ -312,7 +336,7 @@ impl Packed {
     }
     /// The same value under another shape; frees `self`.
     fn rebuild(self, arena: &mut Arena, shape: Shape, key: &[u8], deadline: Option<Deadline>) -> Self {
-        let new = Self::begin(arena, shape, key, self.access(), deadline);
+        let new = Self::begin(arena, shape, self.mark(), key, self.access(), deadline);
         let old = self.shape();
         new.write(shape.value_at(), self.slice(old.value_at(), old.value_len));
         // SAFETY: `new` replaces `self`, and has its buffer, if any.
@@ -325,11 +349,11 @@ impl Packed {
             // SAFETY: both ranges lie within the entry's capacity, which covers both shapes.
             unsafe { self.0.add(old.key_at).copy_to(self.0.add(new.key_at), old.key_len) };
         }
-        self.write_lengths(new);
+        self.write_lengths(new, self.mark());
         self.write_deadline(new, deadline);
     }
-    fn write_lengths(self, shape: &Shape) {
-        self.write(0, &[shape.flags]);
+    fn write_lengths(self, shape: &Shape, mark: Mark) {
+        self.write(0, &[shape.flags | mark.0]);
         let value_at = if shape.flags & LONG_KEY == 0 {
             self.write(LENGTHS_AT, &[shape.key_len as u8]);
             LENGTHS_AT + 1
@@ -377,7 +401,7 @@ impl Packed {
         }
         buffer.memory.splice_text(0, buffer.len, offset, bytes);
         let new = Shape::new(RAW_BUFFER, old.key_len, BUFFER_BYTES, old.has_deadline());
-        self.write_lengths(&new);
+        self.write_lengths(&new, self.mark());
         self.write_buffer(&new, Buffer { len, ..buffer });
     }
     /// Writes into the text of `len` bytes that starts `at` here, zeros between its end and `offset`.

@@ -1,5 +1,6 @@
 //! The seam between the keyspace and the engine that holds its entries: what any engine must do, in memory as
-//! `Table` does, or later ordered or larger than memory. Engines know nothing of edits, expiry decisions or commands.
+//! `Table` does, or later ordered or larger than memory. Engines know nothing of expiry decisions or commands, and of
+//! edits only the one that puts an entry, as which they save a frozen moment.
 //!
 //! Functions that take a `hash` get what `hash` gave for that key: a caller hashes once and may prefetch meanwhile.
 
@@ -12,6 +13,8 @@ pub trait Store {
     fn databases(&self) -> u16;
     /// The engine's hash of a key: the same in all databases, unlike between shards or starts.
     fn hash(&self, key: &[u8]) -> u64;
+    /// What decides `hash`.
+    fn seed(&self) -> u64;
 
     // ---- reads: expired keys are there like others -------------------------------------------------------
 
@@ -62,6 +65,22 @@ pub trait Store {
     fn swap(&mut self, a: Db, b: Db);
     /// Frees at most `limit` pieces of what flushes left behind; whether some are left.
     fn reclaim(&mut self, limit: usize) -> bool;
+
+    // ---- a frozen moment ---------------------------------------------------------------------------------
+
+    /// From here on `walk_frozen` saves the content of this moment, whatever is changed meanwhile. Not while frozen.
+    fn freeze(&mut self);
+    /// Until the walk is over.
+    fn is_frozen(&self) -> bool;
+    /// Saves at most `pieces` pieces more; whether some are left. Without any, the store is frozen no longer.
+    fn walk_frozen(&mut self, pieces: usize) -> bool;
+    /// Bytes that `take_frozen` would give.
+    fn frozen_bytes(&self) -> usize;
+    /// What walk and changes have saved since the last call: edits that put the entries, and how many.
+    fn take_frozen(&mut self, empty: Vec<u8>) -> (Vec<u8>, u32);
+    /// Nothing more is saved. The walk has to go on to its end all the same.
+    fn abandon_frozen(&mut self);
+
     /// Panics unless the engine's structures agree with each other.
     fn check_invariants(&self);
 }

@@ -13,6 +13,7 @@
 use super::arena::Arena;
 use super::deadlines::Deadlines;
 use super::entry::{Entry, StringRef};
+use super::frozen::{Frozen, Walk};
 use super::packed::Packed;
 use super::segment::{self, BUCKETS, KEYS_MAX, Segment};
 use super::store::Store;
@@ -43,11 +44,14 @@ pub struct Table {
     heap: Heap,
     databases: Vec<Database>,
     garbage: Vec<Database>,
+    /// Flushed while the walk had not come to their end: it still goes through them, and frees entries as it goes.
+    set_aside: Vec<Database>,
 }
 
 /// What all databases of the table share.
 struct Heap {
     arena: Arena,
+    frozen: Frozen,
     hasher: Hasher,
     /// Changes so far: segments note it.
     edits: u64,
@@ -57,6 +61,8 @@ struct Hasher {
     state: ahash::RandomState,
     /// Bits of the hash that count; tests take some away to make keys collide.
     mask: u64,
+    /// What `state` was made from.
+    seed: u64,
 }
 
 #[derive(Default)]
@@ -64,6 +70,7 @@ struct Database {
     directory: Directory,
     deadlines: Deadlines,
     len: usize,
+    walk: Option<Walk>,
 }
 
 // SAFETY: the table owns its segments and entries alone; nothing of them is bound to a thread.
@@ -86,12 +93,16 @@ impl Table {
     pub(super) fn with_mask(databases: u16, seed: u64, mask: u64) -> Self {
         let mut seeds = Random::new(seed);
         let [a, b, c, d] = std::array::from_fn(|_| seeds.next_u64());
-        let hasher = Hasher { state: ahash::RandomState::with_seeds(a, b, c, d), mask };
-        let heap = Heap { arena: Arena::default(), hasher, edits: 0 };
-        Table { heap, databases: (0..databases).map(|_| Database::default()).collect(), garbage: Vec::new() }
+        let hasher = Hasher { state: ahash::RandomState::with_seeds(a, b, c, d), mask, seed };
+        let heap = Heap { arena: Arena::default(), frozen: Frozen::default(), hasher, edits: 0 };
+        let databases = (0..databases).map(|_| Database::default()).collect();
+        Table { heap, databases, garbage: Vec::new(), set_aside: Vec::new() }
     }
     fn database(&self, db: Db) -> &Database {
         &self.databases[db.0 as usize]
+    }
+    fn flushed(&self) -> impl Iterator<Item = &Database> {
+        self.garbage.iter().chain(&self.set_aside)
     }
     /// A database to change, with the heap; counts the change.
     fn change(&mut self, db: Db) -> (&mut Database, &mut Heap) {
@@ -103,6 +114,7 @@ impl Table {
 impl Drop for Table {
     fn drop(&mut self) {
         self.garbage.append(&mut self.databases);
+        self.garbage.append(&mut self.set_aside);
         while self.reclaim(usize::MAX) {}
     }
 }
@@ -114,6 +126,9 @@ impl Store for Table {
     #[inline]
     fn hash(&self, key: &[u8]) -> u64 {
         self.heap.hasher.hash(key)
+    }
+    fn seed(&self) -> u64 {
+        self.heap.hasher.seed
     }
 
     #[inline]
@@ -218,7 +233,7 @@ impl Store for Table {
     }
     fn bytes_used(&self) -> usize {
         let outside = |database: &Database| database.deadlines.bytes_used() + database.directory.bytes_used();
-        self.heap.arena.used() + self.databases.iter().chain(&self.garbage).map(outside).sum::<usize>()
+        self.heap.arena.used() + self.databases.iter().chain(self.flushed()).map(outside).sum::<usize>()
     }
     fn digest(&self, db: Db) -> u64 {
         self.database(db).directory.entries().fold(0, |digest, packed| digest ^ packed.entry().digest(db))
@@ -239,6 +254,7 @@ impl Store for Table {
         let new_deadline;
         if let Some((segment, spot)) = database.directory.find_mut(hash, key) {
             let old = segment.entry(spot);
+            heap.frozen.before_change(database.walk.as_ref(), old);
             old_deadline = old.deadline();
             new_deadline = deadline.resolve(old_deadline);
             let new = old.overwrite(&mut heap.arena, value, new_deadline);
@@ -248,7 +264,7 @@ impl Store for Table {
             segment.last_edit = heap.edits;
         } else {
             new_deadline = deadline.resolve(None);
-            let packed = Packed::build(&mut heap.arena, key, access, new_deadline, value);
+            let packed = Packed::build(&mut heap.arena, heap.frozen.mark(), key, access, new_deadline, value);
             database.insert(heap, hash, packed);
         }
         database.index(hash, old_deadline, new_deadline);
@@ -257,11 +273,12 @@ impl Store for Table {
     fn splice(&mut self, db: Db, hash: u64, key: &[u8], offset: usize, bytes: &[u8], access: u32) {
         let (database, heap) = self.change(db);
         if let Some((segment, spot)) = database.directory.find_mut(hash, key) {
-            let new = segment.entry(spot).splice(&mut heap.arena, offset, bytes);
-            segment.replace(spot, new);
+            let old = segment.entry(spot);
+            heap.frozen.before_change(database.walk.as_ref(), old);
+            segment.replace(spot, old.splice(&mut heap.arena, offset, bytes));
             segment.last_edit = heap.edits;
         } else {
-            let empty = Packed::build(&mut heap.arena, key, access, None, StringRef::Raw(b""));
+            let empty = Packed::build(&mut heap.arena, heap.frozen.mark(), key, access, None, StringRef::Raw(b""));
             let packed = empty.splice(&mut heap.arena, offset, bytes);
             database.insert(heap, hash, packed);
         }
@@ -277,6 +294,7 @@ impl Store for Table {
         let (database, heap) = self.change(db);
         let Some((segment, spot)) = database.directory.find_mut(hash, key) else { return false };
         let old = segment.entry(spot);
+        heap.frozen.before_change(database.walk.as_ref(), old);
         let old_deadline = old.deadline();
         segment.replace(spot, old.with_deadline(&mut heap.arena, deadline));
         segment.last_edit = heap.edits;
@@ -298,8 +316,11 @@ impl Store for Table {
     }
     fn flush(&mut self, db: Db) {
         let (database, _) = self.change(db);
-        let old = std::mem::take(database);
-        if old.len > 0 || !old.directory.slots.is_empty() {
+        let mut old = std::mem::take(database);
+        old.walk = old.walk.filter(|_| self.heap.frozen.is_wanted()).map(Walk::again);
+        if old.walk.is_some() {
+            self.set_aside.push(old);
+        } else if old.len > 0 || !old.directory.slots.is_empty() {
             self.garbage.push(old);
         }
     }
@@ -318,16 +339,59 @@ impl Store for Table {
         }
         !self.garbage.is_empty()
     }
+
+    fn freeze(&mut self) {
+        self.heap.frozen.begin();
+        for (number, database) in self.databases.iter_mut().enumerate() {
+            database.walk = (database.len > 0).then(|| Walk::start(Db(number as u16)));
+        }
+    }
+    fn is_frozen(&self) -> bool {
+        self.heap.frozen.is_running()
+    }
+    fn walk_frozen(&mut self, pieces: usize) -> bool {
+        let frozen = &mut self.heap.frozen;
+        for _ in 0..pieces {
+            if let Some(database) = self.set_aside.last_mut() {
+                let at = database.walk_segment(frozen).expect("a database is set aside to be walked");
+                database.directory.free_entries(at, &mut self.heap.arena);
+                if database.walk.is_none() {
+                    self.garbage.extend(self.set_aside.pop());
+                }
+            } else if self.databases.iter_mut().find_map(|database| database.walk_segment(frozen)).is_none() {
+                break;
+            }
+        }
+        if self.set_aside.is_empty() && self.databases.iter().all(|database| database.walk.is_none()) {
+            frozen.end();
+        }
+        frozen.is_running()
+    }
+    fn frozen_bytes(&self) -> usize {
+        self.heap.frozen.saved().bytes()
+    }
+    fn take_frozen(&mut self, empty: Vec<u8>) -> (Vec<u8>, u32) {
+        self.heap.frozen.saved_mut().take(empty)
+    }
+    fn abandon_frozen(&mut self) {
+        self.heap.frozen.saved_mut().abandon();
+        self.set_aside.iter_mut().for_each(|database| database.walk = None);
+        self.garbage.append(&mut self.set_aside);
+    }
+
     fn check_invariants(&self) {
         let mut bytes = 0;
         for database in &self.databases {
             bytes += database.check_invariants(&self.heap);
         }
-        for packed in self.garbage.iter().flat_map(|database| database.directory.entries()) {
-            bytes += packed.bytes_used();
+        for database in self.flushed() {
+            bytes += database.directory.entries().map(Packed::bytes_used).sum::<usize>();
+            bytes += database.directory.segments().count() * size_of::<Segment>();
         }
-        bytes += self.garbage.iter().map(|database| database.directory.segments().count()).sum::<usize>()
-            * size_of::<Segment>();
+        let frozen = &self.heap.frozen;
+        assert!(self.databases.iter().all(|database| database.walk.is_none()) || frozen.is_running());
+        assert!(self.set_aside.is_empty() || frozen.is_running() && frozen.is_wanted());
+        assert!(self.set_aside.iter().all(|database| database.walk.is_some()), "what is walked is set aside no longer");
         assert_eq!(bytes, self.heap.arena.used(), "the arena counts what entries and segments take");
     }
 }
@@ -347,6 +411,7 @@ impl Database {
     fn take(&mut self, heap: &mut Heap, hash: u64, key: &[u8]) -> Option<Packed> {
         let (segment, spot) = self.directory.find_mut(hash, key)?;
         let packed = segment.entry(spot);
+        heap.frozen.before_change(self.walk.as_ref(), packed);
         segment.remove(spot);
         segment.last_edit = heap.edits;
         let len = segment.len();
@@ -364,6 +429,15 @@ impl Database {
             new.into_iter().for_each(|deadline| self.deadlines.insert(deadline, hash));
         }
     }
+    /// Saves what the walk of a frozen moment lacks of the segment it has come to, and goes on; where that segment was, `None`
+    /// without a walk.
+    fn walk_segment(&mut self, frozen: &mut Frozen) -> Option<u64> {
+        let walk = self.walk?;
+        let segment = self.directory.segment(walk.at()).expect("a database that has a walk has segments");
+        frozen.save_segment(&walk, segment);
+        self.walk = walk.behind(segment.depth);
+        Some(walk.at())
+    }
     /// Bytes of the arena that this database's segments and entries take.
     fn check_invariants(&self, heap: &Heap) -> usize {
         let (mut len, mut deadlines, mut bytes) = (0, 0, 0);
@@ -376,6 +450,7 @@ impl Database {
         for packed in self.directory.entries() {
             let hash = heap.hasher.hash(packed.key());
             assert_eq!(self.find(hash, packed.key()), Some(packed), "every key is found");
+            heap.frozen.check_entry(self.walk.as_ref(), prefix(hash), packed);
             if let Some(deadline) = packed.deadline() {
                 assert!(self.deadlines.count(deadline, hash) >= 1, "every deadline is in the index");
                 deadlines += 1;
@@ -536,6 +611,16 @@ impl Directory {
         }
     }
 
+    /// Frees the entries of the segment of `prefix`. The directory is as good as garbage: no search sees it.
+    fn free_entries(&mut self, prefix: u64, arena: &mut Arena) {
+        let segment = self.segment_mut(prefix).expect("a directory covers all prefixes");
+        for packed in segment.entries() {
+            // SAFETY: its segment is cleared below, and nothing refers to the content of a flushed database.
+            unsafe { packed.free(arena) };
+        }
+        segment.clear();
+    }
+
     /// Frees the last segment and its entries; whether there are more. The directory is garbage: no search sees it.
     fn free_last(&mut self, arena: &mut Arena) -> bool {
         let Some(&last) = self.slots.last() else { return false };
@@ -574,7 +659,7 @@ impl Directory {
 /// memory per key would double within a few inserts; so prefixes are bent a little, from 1.5 times the average density
 /// to 0.75 times (x becomes about 2^x - 1), which makes segments split one after the other.
 #[inline]
-fn prefix(hash: u64) -> u64 {
+pub(super) fn prefix(hash: u64) -> u64 {
     const LINEAR: u64 = (0.6565 * (1u128 << 64) as f64) as u64;
     let slope = LINEAR + high_product(u64::MAX - LINEAR, hash);
     high_product(hash, slope)

@@ -5,21 +5,21 @@ use super::table::Table;
 use super::*;
 use std::collections::{HashMap, HashSet};
 
-const NOW: Now = Now { steady_ms: 1_000_000, wall_ms: 1_000_000 };
+pub(super) const NOW: Now = Now { steady_ms: 1_000_000, wall_ms: 1_000_000 };
 
 fn table(mask: u64) -> Keyspace {
     Keyspace::with_store(Table::with_mask(3, 42, mask))
 }
 
-fn key(number: usize) -> Vec<u8> {
+pub(super) fn key(number: usize) -> Vec<u8> {
     format!("key:{number:08}").into_bytes()
 }
 
 /// Text, encoding, deadline.
-type Seen = (Vec<u8>, &'static str, Option<Deadline>);
+pub(super) type Seen = (Vec<u8>, &'static str, Option<Deadline>);
 
 /// What a keyspace holds, as clients see it, encodings included.
-fn contents<S: Store>(keyspace: &Keyspace<S>, db: Db) -> HashMap<Vec<u8>, Seen> {
+pub(super) fn contents<S: Store>(keyspace: &Keyspace<S>, db: Db) -> HashMap<Vec<u8>, Seen> {
     let (mut all, mut cursor) = (HashMap::new(), ShardCursor::default());
     let never = Now::default();
     loop {
@@ -35,7 +35,12 @@ fn contents<S: Store>(keyspace: &Keyspace<S>, db: Db) -> HashMap<Vec<u8>, Seen> 
 }
 
 /// One operation, the same on both.
-fn operate<S: Store>(keyspace: &mut Keyspace<S>, random: &mut fastrand::Rng, keys: usize, now: Now) -> String {
+pub(super) fn operate<S: Store>(
+    keyspace: &mut Keyspace<S>,
+    random: &mut fastrand::Rng,
+    keys: usize,
+    now: Now,
+) -> String {
     let mut any_key = || {
         let mut name = key(random.usize(..keys));
         if name.ends_with(b"7") {

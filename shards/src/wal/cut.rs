@@ -44,6 +44,7 @@ pub struct HeldGroups {
     /// Whether the floor follows the settled marks.
     is_first_reading: bool,
     last: Sequence,
+    first: Sequence,
     next_sequence: Sequence,
 }
 
@@ -67,8 +68,9 @@ impl Kept {
 }
 
 impl HeldGroups {
-    /// For the first reading of the log of `shard`.
-    pub fn new(shard: ShardId) -> Self {
+    /// For the first reading of the log of `shard`, whose first record is `first`: what a snapshot holds comes before. Snapshots
+    /// are of one moment on all shards, so no group is partly before and partly behind.
+    pub fn new(shard: ShardId, first: Sequence) -> Self {
         HeldGroups {
             shard,
             floor: Sequence::NONE,
@@ -77,7 +79,8 @@ impl HeldGroups {
             found: Vec::new(),
             is_first_reading: true,
             last: Sequence::NONE,
-            next_sequence: Sequence::FIRST,
+            first,
+            next_sequence: first,
         }
     }
 
@@ -125,7 +128,8 @@ impl HeldGroups {
     }
 
     fn question(&self) -> Question {
-        Question { shard: self.shard, floor: self.floor, asked: self.asked.clone(), until: self.next_sequence }
+        let asked = self.asked.clone();
+        Question { shard: self.shard, floor: self.floor, asked, first: self.first, until: self.next_sequence }
     }
 }
 
@@ -135,6 +139,7 @@ pub struct Question {
     pub shard: ShardId,
     /// The log is to be read up to but without this record, as in the first reading.
     pub until: Sequence,
+    first: Sequence,
     floor: Sequence,
     asked: Vec<GroupId>,
 }
@@ -143,7 +148,7 @@ impl Question {
     /// To be fed all records from the log's start, and handed in as the answer.
     pub fn reading(&self) -> HeldGroups {
         let asked = self.asked.clone();
-        HeldGroups { floor: self.floor, asked, is_first_reading: false, ..HeldGroups::new(self.shard) }
+        HeldGroups { floor: self.floor, asked, is_first_reading: false, ..HeldGroups::new(self.shard, self.first) }
     }
 }
 

@@ -24,7 +24,7 @@ pub use commit::{Commit, FsyncPolicy, SYNC_AFTER_MS, SyncTicket, UNSYNCED_AGE_MS
 pub use cut::{ConsistentCut, GroupCut, HeldGroups, Question, Step, Verdict};
 pub use group::{Group, GroupId, GroupTable, Groups};
 pub use record::{BODY_BYTES_MAX, RECORD_HEADER_BYTES, Record, RecordHeader, encode_into, record_bytes};
-pub use recovery::{Apply, Cut, Damage, Evidence, OnDamage, Recovered, Recovery, RecoveryError};
+pub use recovery::{Apply, Base, Cut, Damage, Evidence, OnDamage, Recovered, Recovery, RecoveryError};
 pub use segment::{Predecessor, RecordReader, SegmentError, SegmentHeader, Stop, StopReason};
 
 /// Unit of direct writes; also the size of a segment's header.
@@ -78,19 +78,19 @@ impl Layout {
     }
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes(bytes[at..at + 2].try_into().expect("two bytes"))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
-fn is_zero(bytes: &[u8]) -> bool {
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     // Sixteen bytes at a time: a preallocated segment is mostly zeros.
     let words = bytes.chunks_exact(16);
     words.remainder().iter().all(|byte| *byte == 0)

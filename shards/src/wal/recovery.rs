@@ -43,6 +43,10 @@
 //! The log then continues in a fresh segment whose header is marked `after_recovery` and names the true end as its
 //! predecessor: what lies between the two is the first row of the first table from then on.
 //!
+//! With a snapshot (`from_base`) the log starts behind the last record whose edits are in it. Segments that end before that are
+//! passed over, as if cut off; of the one that holds the place, the records before it are verified and not applied, and
+//! where they can't be, the place is where a gap would be: what is in the snapshot is not missing.
+//!
 //! A second reading (`until`) stops where all shards' logs agree to end, which may be before a mark: what it leaves out
 //! was found sound by the first, so it judges nothing, and anything but the same records again is an error.
 
@@ -63,6 +67,17 @@ pub enum OnDamage {
     Refuse,
     /// Keep what comes before, as the operator accepts to lose the rest.
     Repair,
+}
+
+/// Where a log is read from: what a snapshot holds ends here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Base {
+    /// The first record that isn't in it.
+    pub next_sequence: Sequence,
+    /// Where that record's edits start.
+    pub offset: Offset,
+    pub wall_ms: u64,
+    pub steady_ms: u64,
 }
 
 /// A log that was read, and what its continuation needs.
@@ -186,6 +201,7 @@ pub struct Recovery {
     shards: u16,
     epoch: u64,
     on_damage: OnDamage,
+    base: Base,
     /// The record before which a second reading ends.
     until: Option<Sequence>,
     segments: Vec<Found>,
@@ -232,6 +248,7 @@ impl Recovery {
             shards,
             epoch,
             on_damage,
+            base: Base { next_sequence: Sequence::FIRST, offset: Offset(0), wall_ms: 0, steady_ms: 0 },
             until: None,
             segments,
             turn: 0,
@@ -244,6 +261,23 @@ impl Recovery {
             records: 0,
             edits: 0,
         })
+    }
+
+    /// Makes it a reading of what a snapshot lacks. Before anything is read.
+    pub fn from_base(mut self, base: Base) -> Self {
+        assert!(self.turn == 0 && self.until.is_none(), "a reading's base comes before all else");
+        let firsts = self.segments.iter().map(|found| found.header.ok().map(|header| header.first_sequence));
+        let firsts: Vec<Option<Sequence>> = firsts.collect();
+        for (at, found) in self.segments.iter_mut().enumerate() {
+            let next = firsts[at + 1..].iter().find_map(|first| *first);
+            if next.is_some_and(|next| next <= base.next_sequence) {
+                found.place = Place::CutOff;
+            }
+        }
+        self.base = base;
+        (self.next_sequence, self.next_offset) = (base.next_sequence, base.offset);
+        (self.last_wall_ms, self.last_steady_ms) = (base.wall_ms, base.steady_ms);
+        self
     }
 
     /// Makes it a second reading, up to but without the record `until`, which the first one found or was to come next.
@@ -315,7 +349,7 @@ impl Recovery {
             last_steady_ms: self.last_steady_ms,
             records: self.records,
             edits: self.edits,
-            bytes: self.next_offset.0,
+            bytes: self.next_offset.0 - self.base.offset.0,
         })
     }
 
@@ -337,6 +371,15 @@ impl Recovery {
         let start = (header.id, header.first_sequence);
         if header.first_sequence > self.next_sequence {
             return Ok(Some(self.gap_at_end(start)));
+        }
+        if header.first_sequence < self.next_sequence
+            && self.end.is_none()
+            && self.base.next_sequence == self.next_sequence
+        {
+            // The snapshot's place is somewhere in it, or was to be.
+            (self.next_sequence, self.next_offset) = (header.first_sequence, header.first_offset);
+            let gap = self.read_records(found, &header, bytes, apply)?;
+            return Ok(self.behind_base(gap));
         }
         if header.first_sequence < self.next_sequence {
             let reason = StopReason::Overlap { segment: start.0, sequence: start.1 };
@@ -375,6 +418,14 @@ impl Recovery {
                 return Ok(Some(self.gap_at(found.id, position, reason)));
             }
             let sequence = record.header().sequence;
+            if sequence < self.base.next_sequence {
+                self.advance(&reader, record.header().wall_ms, record.header().steady_ms);
+                if sequence.next() == self.base.next_sequence && self.next_offset != self.base.offset {
+                    let reason = StopReason::WrongOffset { expected: self.base.offset, found: self.next_offset };
+                    return Ok(Some(self.gap_at(found.id, position, reason)));
+                }
+                continue;
+            }
             apply(&record).map_err(|error| RecoveryError::Rejected { segment: found.id, position, sequence, error })?;
             self.records += 1;
             self.edits += record.header().edit_count as u64;
@@ -382,6 +433,18 @@ impl Recovery {
         }
         // Whether it ended too early is seen from where the next segment starts.
         Ok(None)
+    }
+
+    /// The log ended before the snapshot's place: it goes on from there.
+    fn behind_base(&mut self, gap: Option<Gap>) -> Option<Gap> {
+        if self.next_sequence < self.base.next_sequence {
+            (self.next_sequence, self.next_offset) = (self.base.next_sequence, self.base.offset);
+            (self.last_wall_ms, self.last_steady_ms) = (self.base.wall_ms, self.base.steady_ms);
+            if let Some(end) = &mut self.end {
+                end.last_sequence = self.base.next_sequence.previous();
+            }
+        }
+        gap.map(|gap| Gap { sequence: gap.sequence.max(self.base.next_sequence), ..gap })
     }
 
     fn check_groups(&self, record: &Record<'_>) -> Result<(), StopReason> {

@@ -2,7 +2,9 @@
 //! starts after that.
 
 use super::*;
-use shards::wal::{GroupId, GroupTable};
+use shards::keyspace::ShardCursor;
+use shards::units::{Now, Offset};
+use shards::wal::{GroupId, GroupTable, Layout, encode_into, record_bytes};
 use std::collections::BTreeMap;
 
 const SHARDS: usize = 3;
@@ -129,7 +131,13 @@ impl World {
         let shard = |shard: usize| {
             let directory = directory.join(format!("shard-{shard}"));
             std::fs::create_dir_all(&directory).expect("a directory for the test");
-            let place = LogPlace { directory, shard: ShardId(shard as u16), shards: SHARDS as u16, epoch: EPOCH };
+            let place = LogPlace {
+                directory,
+                shard: ShardId(shard as u16),
+                shards: SHARDS as u16,
+                epoch: EPOCH,
+                snapshot: None,
+            };
             let start = LogStart {
                 next_segment: SegmentId::FIRST,
                 next_sequence: Sequence::FIRST,
@@ -417,7 +425,7 @@ fn start_all(places: &[LogPlace], at_once: bool) -> Result<Vec<Started>, String>
     let (mut surveys, mut held) = (Vec::new(), Vec::new());
     for (place, keyspace) in places.iter().zip(&mut keyspaces) {
         keyspace.set_logging(false);
-        let (survey, groups) = survey(place.clone(), at_once.then_some(keyspace), &progress)?;
+        let (survey, groups) = survey(place.clone(), at_once.then_some(keyspace), None, &progress)?;
         surveys.push(survey);
         held.push(groups);
     }
@@ -638,7 +646,7 @@ fn a_skipped_edit_of_a_database_that_is_gone_is_refused_like_any_other() {
     let progress = Progress::default();
     let places: Vec<LogPlace> = world.shards.iter().map(|shard| shard.place.clone()).collect();
     let mut keyspace = Keyspace::new(DB.0, 1);
-    let surveyed = places.iter().map(|place| survey(place.clone(), None, &progress).expect("it can be read"));
+    let surveyed = places.iter().map(|place| survey(place.clone(), None, None, &progress).expect("it can be read"));
     let (mut surveys, held): (Vec<Survey>, Vec<HeldGroups>) = surveyed.unzip();
     let mut verdicts = consistent_cut(&places, held).expect("it can be read");
     let resumed = resume(surveys.remove(0), verdicts.remove(0), &mut keyspace, &progress);
@@ -656,6 +664,6 @@ fn a_group_of_a_shard_that_the_epoch_lacks_is_refused() {
     let mut place = world.shards[0].place.clone();
     std::fs::write(place.directory.join(segment_file_name(SegmentId::FIRST)), file).expect("it can be written");
     place.shards = 1;
-    let refused = survey(place, None, &Progress::default()).map(|_| ()).expect_err("it is refused");
+    let refused = survey(place, None, None, &Progress::default()).map(|_| ()).expect_err("it is refused");
     assert!(refused.contains("damaged"), "{refused}");
 }

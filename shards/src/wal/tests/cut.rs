@@ -144,7 +144,9 @@ pub(super) fn search(records: &[Vec<Vec<u8>>]) -> (Vec<Verdict>, usize) {
         }
         held
     };
-    let first = |(shard, records): (usize, &Vec<Vec<u8>>)| feed(HeldGroups::new(ShardId(shard as u16)), records);
+    let first = |(shard, records): (usize, &Vec<Vec<u8>>)| {
+        feed(HeldGroups::new(ShardId(shard as u16), Sequence::FIRST), records)
+    };
     let mut search = ConsistentCut::new(records.iter().enumerate().map(first).collect());
     let mut again = 0;
     loop {

@@ -1,5 +1,6 @@
 //! A log in memory for the tests of this folder: written as the runtime would, then damaged at will.
 
+mod base;
 mod closing;
 mod commit;
 mod cut;
