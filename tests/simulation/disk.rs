@@ -53,6 +53,16 @@ struct File {
     is_gone: bool,
 }
 
+/// Its bytes are read only under its last name.
+#[derive(Clone, Debug, Default)]
+struct Snapshot {
+    bytes: Vec<u8>,
+    is_synced: bool,
+    has_last_name: bool,
+    is_named: bool,
+    is_gone: bool,
+}
+
 #[derive(Clone, Debug)]
 enum Work {
     Write { position: usize, bytes: Vec<u8>, durable: bool },
@@ -72,6 +82,7 @@ pub struct Disk {
     habits: Habits,
     rng: Rng,
     files: BTreeMap<SegmentId, File>,
+    snapshots: BTreeMap<u64, Snapshot>,
     requests: Vec<Request>,
     /// No file can be given space.
     pub is_full: bool,
@@ -83,8 +94,8 @@ pub struct Disk {
 impl Disk {
     pub fn new(habits: Habits, seed: u64) -> Disk {
         let rng = Rng::with_seed(seed);
-        let (files, requests) = (BTreeMap::new(), Vec::new());
-        Disk { habits, rng, files, requests, is_full: false, fails_write: false, fails_sync: false }
+        let (files, snapshots, requests) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        Disk { habits, rng, files, snapshots, requests, is_full: false, fails_write: false, fails_sync: false }
     }
 
     pub fn segments(&self) -> Vec<SegmentId> {
@@ -115,11 +126,40 @@ impl Disk {
     pub fn sync_directory(&mut self) {
         self.files.retain(|_, file| !file.is_gone);
         self.files.values_mut().for_each(|file| file.is_named = true);
+        self.snapshots.retain(|_, snapshot| !snapshot.is_gone);
+        self.snapshots.values_mut().for_each(|snapshot| snapshot.is_named = snapshot.has_last_name);
     }
     /// As a start does it, which waits for the end.
     pub fn sync_now(&mut self, segment: SegmentId) {
         let held = self.dirty_sectors(segment);
         self.settle(segment, held);
+    }
+
+    // ---- snapshots -----------------------------------------------------------------------------------------
+
+    /// Under a temporary name.
+    pub fn begin_snapshot(&mut self, number: u64) {
+        self.snapshots.insert(number, Snapshot::default());
+    }
+    pub fn extend_snapshot(&mut self, number: u64, bytes: &[u8]) {
+        self.snapshot_mut(number).bytes.extend_from_slice(bytes);
+    }
+    pub fn sync_snapshot(&mut self, number: u64) {
+        self.snapshot_mut(number).is_synced = true;
+    }
+    pub fn rename_snapshot(&mut self, number: u64) {
+        self.snapshot_mut(number).has_last_name = true;
+    }
+    fn snapshot_mut(&mut self, number: u64) -> &mut Snapshot {
+        self.snapshots.get_mut(&number).expect("it was begun")
+    }
+    pub fn remove_snapshots_but(&mut self, number: Option<u64>) {
+        let others = self.snapshots.iter_mut().filter(|(other, _)| Some(**other) != number);
+        others.for_each(|(_, snapshot)| snapshot.is_gone = true);
+    }
+    pub fn read_snapshot(&self, number: u64) -> Option<&[u8]> {
+        let snapshot = self.snapshots.get(&number)?;
+        (snapshot.has_last_name && !snapshot.is_gone).then_some(&snapshot.bytes[..])
     }
 
     // ---- requests ------------------------------------------------------------------------------------------
@@ -248,6 +288,18 @@ impl Disk {
             (false, false) => choose(2) == 1,
             (true, false) => false,
         });
+        self.snapshots.retain(|_, snapshot| match (snapshot.is_gone, snapshot.is_named) {
+            (false, true) => true,
+            (true, true) => choose(2) == 0,
+            (false, false) => snapshot.has_last_name && choose(2) == 1,
+            (true, false) => false,
+        });
+        for snapshot in self.snapshots.values_mut() {
+            if !snapshot.is_synced {
+                snapshot.bytes.clear();
+            }
+            (snapshot.is_synced, snapshot.is_named, snapshot.is_gone) = (true, true, false);
+        }
         for file in self.files.values_mut() {
             file.kernel = file.disk.clone();
             file.dirty.clear();

@@ -2,6 +2,7 @@
 
 use super::disk::Disk;
 use super::ledger::Ledgers;
+use super::snapshots::Manifest;
 use super::start::{Plan, start};
 use fastrand::Rng;
 
@@ -17,19 +18,26 @@ pub struct Explorer {
 
 impl Explorer {
     /// A killed process, and power cuts that leave: what is unsure up to each sector, each sector alone, all but that.
-    pub fn visit(&mut self, disks: &[Disk], ledgers: &mut Ledgers, horizon_ns: Option<u64>, seed: u64) {
+    pub fn visit(
+        &mut self,
+        disks: &[Disk],
+        manifest: Manifest,
+        ledgers: &mut Ledgers,
+        horizon_ns: Option<u64>,
+        seed: u64,
+    ) {
         self.points += 1;
         let mut killed = disks.to_vec();
         let mut rng = Rng::with_seed(seed ^ self.points);
         killed.iter_mut().for_each(|disk| disk.kill(&mut rng));
-        self.look(killed, ledgers, None, seed, "killed");
+        self.look(killed, manifest.kernel, ledgers, None, seed, "killed");
 
         let count = disks.iter().map(Disk::unsure_count).sum::<usize>();
         for at in 0..=count {
-            self.cut(disks, ledgers, horizon_ns, seed, &|sector| sector < at);
+            self.cut(disks, manifest, ledgers, horizon_ns, seed, &|sector| sector < at);
             if at < count && count > 1 {
-                self.cut(disks, ledgers, horizon_ns, seed, &|sector| sector == at);
-                self.cut(disks, ledgers, horizon_ns, seed, &|sector| sector != at);
+                self.cut(disks, manifest, ledgers, horizon_ns, seed, &|sector| sector == at);
+                self.cut(disks, manifest, ledgers, horizon_ns, seed, &|sector| sector != at);
             }
         }
     }
@@ -37,6 +45,7 @@ impl Explorer {
     fn cut(
         &mut self,
         disks: &[Disk],
+        mut manifest: Manifest,
         ledgers: &mut Ledgers,
         horizon_ns: Option<u64>,
         seed: u64,
@@ -50,13 +59,22 @@ impl Explorer {
                 if keeps(sector - 1) { states - 1 } else { 0 }
             });
         }
-        self.look(left, ledgers, horizon_ns, seed, "power cut");
+        manifest.cut_power(&mut |states| if keeps(sector) { states - 1 } else { 0 });
+        self.look(left, manifest.disk, ledgers, horizon_ns, seed, "power cut");
     }
 
-    fn look(&mut self, mut disks: Vec<Disk>, ledgers: &mut Ledgers, horizon_ns: Option<u64>, seed: u64, what: &str) {
+    fn look(
+        &mut self,
+        mut disks: Vec<Disk>,
+        snapshot: Option<u64>,
+        ledgers: &mut Ledgers,
+        horizon_ns: Option<u64>,
+        seed: u64,
+        what: &str,
+    ) {
         self.states += 1;
         let order = (0..disks.len()).collect::<Vec<_>>();
-        let plan = Plan { steps: None, order: &order, seed, careless: None };
+        let plan = Plan { steps: None, order: &order, seed, snapshot, careless: None };
         let found = match start(&mut disks, plan) {
             Ok(started) => ledgers.judge(&started, horizon_ns),
             Err(stop) => Err(format!("{stop:?}")),

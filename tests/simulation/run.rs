@@ -40,6 +40,8 @@ pub struct Outcome {
     pub committed: u64,
     pub planted: u64,
     pub undecided: bool,
+    /// Sets that were completed.
+    pub snapshots: u64,
     /// Why the seed fails.
     pub problem: Option<String>,
 }
@@ -95,7 +97,7 @@ pub fn run(seed: u64, fault: Fault) -> Outcome {
 pub fn explore(seed: u64, policy: FsyncPolicy) -> (Explorer, Option<String>) {
     let mut rng = Rng::with_seed(seed);
     let mut setup = draw_setup(seed, Some(policy), Fault::None, &mut rng);
-    (setup.shards, setup.turn_ns_max) = (3, MILLISECOND_NS);
+    (setup.shards, setup.turn_ns_max, setup.snapshots) = (3, MILLISECOND_NS, 10);
     setup.habits = Habits { write_ns_max: 3 * MILLISECOND_NS, sync_ns_max: 100 * MILLISECOND_NS, ..setup.habits };
     let mut run = Run::new(setup, rng, Mix::everything(), 6);
     run.world.explorer = Some(Explorer::default());
@@ -108,7 +110,7 @@ pub fn explore(seed: u64, policy: FsyncPolicy) -> (Explorer, Option<String>) {
 
 fn draw_event(fault: Fault, rng: &mut Rng) -> Event {
     match fault {
-        Fault::HalfGroup | Fault::EarlyAcknowledgement => Event::Kill,
+        Fault::HalfGroup | Fault::EarlyAcknowledgement | Fault::EarlyRecycling => Event::Kill,
         Fault::NoSync | Fault::BadChecksum => Event::PowerCut,
         Fault::Overtaking | Fault::LostLetGo | Fault::Twice => Event::Nothing,
         Fault::None => [
@@ -159,7 +161,10 @@ fn draw_setup(seed: u64, policy: Option<FsyncPolicy>, fault: Fault, rng: &mut Rn
         Fault::BadChecksum => Habits { write_ns_max: 20 * MILLISECOND_NS, ..habits },
         _ => habits,
     };
-    let first_segment_bytes = 4096 * rng.u64(2..8);
+    let first_segment_bytes = match fault {
+        Fault::EarlyRecycling => 8_192,
+        _ => 4_096 * rng.u64(2..8),
+    };
     Setup {
         seed,
         shards,
@@ -170,6 +175,7 @@ fn draw_setup(seed: u64, policy: Option<FsyncPolicy>, fault: Fault, rng: &mut Rn
         skew: [0, 100_000, 10_000_000][rng.usize(..3)],
         turn_ns_max,
         habits,
+        snapshots: if fault == Fault::EarlyRecycling { 100 } else { [0, 10, 100][rng.usize(..3)] },
         first_segment_bytes,
         segment_bytes_max: first_segment_bytes * [1, 4][rng.usize(..2)],
     }
@@ -183,13 +189,15 @@ impl Run {
         let sets = Sets::new(keys_on("s", &[first, first + 1, second], setup.shards));
         let world = World::new(setup);
         let (left, disconnects) = (rng.u32(20..90), rng.bool());
+        let mut notes = Notes::new(names);
+        notes.reads_may_be_ahead = matches!(world.setup.policy, Some(FsyncPolicy::EverySec | FsyncPolicy::No));
         let mut run = Run {
             world,
             rng,
             mix,
             sets,
             clients: Vec::new(),
-            notes: Notes::new(names),
+            notes,
             sessions: 0,
             left,
             may_close: false,
@@ -382,7 +390,8 @@ impl Run {
         }
         let (digest, planted) = (self.world.digest, self.world.planted);
         let (operations, committed) = (self.notes.len(), self.notes.committed);
-        let mut outcome = Outcome { digest, planted, operations, committed, ..Outcome::default() };
+        let snapshots = self.world.snapshots();
+        let mut outcome = Outcome { digest, planted, operations, committed, snapshots, ..Outcome::default() };
         outcome.problem = self.problem.or_else(|| judge(self.notes, policy, &mut outcome.undecided));
         outcome
     }

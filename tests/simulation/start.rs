@@ -3,12 +3,13 @@
 //! step that changes a disk.
 
 use super::disk::Disk;
-use super::writer::{EPOCH, LogStart};
+use super::writer::{EPOCH, LogStart, OldSegment};
 use shards::keyspace::{Edit, EditError, Keyspace, StringRef};
+use shards::snapshot::{Block, BlockReader, SNAPSHOT_BLOCK_BYTES, SnapshotError, SnapshotHeader};
 use shards::units::{Db, ShardId};
 use shards::wal::{
-    BLOCK_BYTES, ConsistentCut, GroupId, HeldGroups, OnDamage, Question, Record, RecordReader, Recovered, Recovery,
-    RecoveryError, SegmentHeader, SegmentId, Sequence, Step, StopReason, Verdict,
+    BLOCK_BYTES, Base, ConsistentCut, GroupId, HeldGroups, OnDamage, Question, Record, RecordReader, Recovered,
+    Recovery, RecoveryError, SegmentHeader, SegmentId, Sequence, Step, StopReason, Verdict,
 };
 use std::collections::BTreeSet;
 
@@ -29,6 +30,8 @@ pub struct Plan<'a> {
     /// In which order the shards get their turns.
     pub order: &'a [usize],
     pub seed: u64,
+    /// The number of the set of snapshots to begin with.
+    pub snapshot: Option<u64>,
     pub careless: Option<Careless>,
 }
 
@@ -46,6 +49,8 @@ pub struct Started {
     pub compensation: Vec<u8>,
     /// Where its log ended before the shards agreed on a cut.
     pub surveyed: Sequence,
+    /// The log's files.
+    pub segments: Vec<OldSegment>,
     /// Times that the planted bug had something to do.
     pub planted: u64,
 }
@@ -69,6 +74,7 @@ struct Reader<'a> {
 
 /// A log that was read once.
 struct Survey {
+    base: Option<Base>,
     recovered: Recovered,
     last_group: Sequence,
     blank: Vec<SegmentId>,
@@ -119,14 +125,23 @@ impl Reader<'_> {
         }
     }
 
-    fn open(&self, shard: usize) -> Result<(Recovery, Vec<SegmentId>), Stop> {
+    /// The shard's snapshot, if there is one, verified; and where the log goes on behind it.
+    fn load(&self, shard: usize, keyspace: &mut Keyspace) -> Result<Option<Base>, Stop> {
+        let Some(number) = self.plan.snapshot else { return Ok(None) };
+        let refused = |why: &str| Stop::Refused(format!("snapshot {number} of shard {shard}: {why}"));
+        let bytes = self.disks[shard].read_snapshot(number).ok_or_else(|| refused("is not there"))?;
+        read_snapshot(bytes, keyspace).map(Some).map_err(|error| refused(&error.to_string()))
+    }
+
+    fn open(&self, shard: usize, base: Option<Base>) -> Result<(Recovery, Vec<SegmentId>), Stop> {
         let disk = &self.disks[shard];
         let ids = disk.segments();
         let start = |id: &SegmentId| &disk.read(*id)[..disk.read(*id).len().min(BLOCK_BYTES)];
         let views = ids.iter().map(|id| (*id, start(id))).collect::<Vec<_>>();
         let blank = views.iter().filter(|(_, start)| start.iter().all(|byte| *byte == 0)).map(|(id, _)| *id).collect();
         let (shard, shards) = (ShardId(shard as u16), self.disks.len() as u16);
-        Ok((Recovery::new(shard, shards, EPOCH, &views, OnDamage::Refuse).map_err(refused(shard))?, blank))
+        let recovery = Recovery::new(shard, shards, EPOCH, &views, OnDamage::Refuse).map_err(refused(shard))?;
+        Ok((if let Some(base) = base { recovery.from_base(base) } else { recovery }, blank))
     }
 
     fn read(&mut self, shard: usize, id: SegmentId) -> Vec<u8> {
@@ -138,9 +153,10 @@ impl Reader<'_> {
     }
 
     fn survey(&mut self, shard: usize, keyspace: &mut Keyspace) -> Result<(Survey, HeldGroups), Stop> {
-        let (mut recovery, blank) = self.open(shard)?;
+        let base = self.load(shard, keyspace)?;
+        let (mut recovery, blank) = self.open(shard, base)?;
         let id = ShardId(shard as u16);
-        let mut held = HeldGroups::new(id);
+        let mut held = HeldGroups::new(id, recovery.next_sequence());
         let mut rest: Option<Rest> = None;
         while let Some(segment) = recovery.next_segment() {
             let before = rest.is_none().then(|| recovery.clone());
@@ -162,7 +178,7 @@ impl Reader<'_> {
         }
         let recovered = recovery.finish().map_err(refused(id))?;
         let last_group = held.last();
-        Ok((Survey { recovered, last_group, blank, rest }, held))
+        Ok((Survey { base, recovered, last_group, blank, rest }, held))
     }
 
     fn consistent_cut(&mut self, held: Vec<HeldGroups>) -> Result<Vec<Verdict>, Stop> {
@@ -181,7 +197,8 @@ impl Reader<'_> {
 
     fn look_again(&mut self, question: &Question) -> Result<HeldGroups, Stop> {
         let shard = question.shard.0 as usize;
-        let mut recovery = self.open(shard)?.0.until(question.until);
+        let base = self.load(shard, &mut Keyspace::new(DATABASES, 0))?;
+        let mut recovery = self.open(shard, base)?.0.until(question.until);
         let mut held = question.reading();
         while let Some(segment) = recovery.next_segment() {
             let bytes = self.read(shard, segment);
@@ -202,7 +219,7 @@ impl Reader<'_> {
         verdict: Verdict,
         mut keyspace: Keyspace,
     ) -> Result<Started, Stop> {
-        let Survey { recovered: surveyed, last_group, blank, rest } = survey;
+        let Survey { base, recovered: surveyed, last_group, blank, rest } = survey;
         let mut recovered = surveyed.clone();
         let mut skipped = Skipped { groups: verdict.skipped, keys: BTreeSet::new() };
         if let Some(rest) = rest {
@@ -227,9 +244,25 @@ impl Reader<'_> {
             predecessor: recovered.predecessor,
             last_group: last_group.min(recovered.next_sequence.previous()),
         };
+        let segments = self.old_segments(shard, recovered.next_sequence);
+        self.step()?;
+        self.disks[shard].remove_snapshots_but(self.plan.snapshot);
+        assert!(base.is_none_or(|base| base.next_sequence <= start.next_sequence), "no log is cut below its snapshot");
         let compensation = skipped.compensation(&keyspace);
         let planted = self.planted[shard];
-        Ok(Started { keyspace, start, compensation, surveyed: surveyed.next_sequence, planted })
+        Ok(Started { keyspace, start, compensation, surveyed: surveyed.next_sequence, segments, planted })
+    }
+
+    /// The log's files as they are, each with the last record that may be in it.
+    fn old_segments(&self, shard: usize, next: Sequence) -> Vec<OldSegment> {
+        let (disk, mut next) = (&self.disks[shard], next);
+        let mut found = Vec::new();
+        for id in disk.segments().into_iter().rev() {
+            found.push(OldSegment { id, last_sequence: next.previous() });
+            next = SegmentHeader::decode(disk.read(id)).map_or(next, |header| header.first_sequence.min(next));
+        }
+        found.reverse();
+        found
     }
 
     fn read_rest(
@@ -251,6 +284,25 @@ impl Reader<'_> {
             recovery.read(&bytes, &mut apply).map_err(&refused)?;
         }
         recovery.finish().map_err(refused)
+    }
+}
+
+fn read_snapshot(bytes: &[u8], keyspace: &mut Keyspace) -> Result<Base, SnapshotError> {
+    let header = SnapshotHeader::decode(&bytes[..bytes.len().min(SNAPSHOT_BLOCK_BYTES)])?;
+    *keyspace = Keyspace::new(DATABASES, header.seed);
+    keyspace.set_logging(false);
+    let mut reader = BlockReader::new(&header, bytes.len() as u64);
+    loop {
+        let at = reader.position() as usize;
+        let first = &bytes[at..bytes.len().min(at + SNAPSHOT_BLOCK_BYTES)];
+        let whole = reader.block_bytes(first)?;
+        match reader.take(&bytes[at..at + whole])? {
+            Block::Data { edits, .. } => keyspace.replay_all(edits).map_err(SnapshotError::BadEdits)?,
+            Block::Footer(footer) => {
+                let SnapshotHeader { offset, wall_ms, steady_ms, .. } = header;
+                return Ok(Base { next_sequence: footer.last_sequence.next(), offset, wall_ms, steady_ms });
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use super::disk::{Disk, Habits};
 use super::explorer::Explorer;
 use super::lanes::{Message, without_let_go};
 use super::ledger::{Accident, Ledgers};
+use super::snapshots::{self, Board, Manifest};
 use super::start::{Careless, DATABASES, Plan, Started, Stop, digests, start};
 use super::writer::{Batch, LogOptions, LogStart, Writer};
 use crate::durable_time::DurableTime;
@@ -48,9 +49,11 @@ pub enum Fault {
     NoSync,
     /// A start takes records whose checksum is wrong.
     BadChecksum,
+    /// A shard's old segments go before the set of snapshots is committed.
+    EarlyRecycling,
 }
 
-pub const FAULTS: [Fault; 7] = [
+pub const FAULTS: [Fault; 8] = [
     Fault::Overtaking,
     Fault::LostLetGo,
     Fault::Twice,
@@ -58,6 +61,7 @@ pub const FAULTS: [Fault; 7] = [
     Fault::EarlyAcknowledgement,
     Fault::NoSync,
     Fault::BadChecksum,
+    Fault::EarlyRecycling,
 ];
 
 impl Fault {
@@ -66,7 +70,7 @@ impl Fault {
             Fault::HalfGroup => Some(Careless::Skipping),
             Fault::BadChecksum => Some(Careless::Checksum),
             Fault::None | Fault::Overtaking | Fault::LostLetGo | Fault::Twice => None,
-            Fault::EarlyAcknowledgement | Fault::NoSync => None,
+            Fault::EarlyAcknowledgement | Fault::NoSync | Fault::EarlyRecycling => None,
         }
     }
 }
@@ -87,6 +91,8 @@ pub struct Setup {
     /// The longest that a turn takes.
     pub turn_ns_max: u64,
     pub habits: Habits,
+    /// Of a thousand turns of shard 0, in how many a snapshot is asked for.
+    pub snapshots: u16,
     pub first_segment_bytes: u64,
     pub segment_bytes_max: u64,
 }
@@ -116,6 +122,7 @@ struct Site {
     core: Core,
     log: Option<Writer>,
     durable_time: DurableTime,
+    snapshot: Option<snapshots::Job>,
     skew: u64,
 }
 
@@ -153,6 +160,8 @@ pub struct World {
     sites: Vec<Site>,
     disks: Vec<Disk>,
     ledgers: Ledgers,
+    manifest: Manifest,
+    board: Board,
     /// Up to which time each core's edits are on disk.
     durable_ms: Vec<u64>,
     /// By sender, then receiver.
@@ -170,6 +179,7 @@ impl World {
         let disks = (0..setup.shards).map(disk).collect();
         let ledgers = Ledgers::new(setup.shards);
         let durable_ms = vec![0; count];
+        let board = Board::new(setup.fault == Fault::EarlyRecycling);
         let mut world = World {
             rng,
             planted: 0,
@@ -178,6 +188,8 @@ impl World {
             sites: Vec::new(),
             disks,
             ledgers,
+            manifest: Manifest::default(),
+            board,
             durable_ms,
             lanes,
             ns,
@@ -186,7 +198,7 @@ impl World {
         let empty = || {
             let keyspace = Keyspace::new(DATABASES, world.setup.seed);
             let (start, surveyed) = (LogStart::EMPTY, Sequence::FIRST);
-            Started { keyspace, start, compensation: Vec::new(), surveyed, planted: 0 }
+            Started { keyspace, start, compensation: Vec::new(), surveyed, segments: Vec::new(), planted: 0 }
         };
         let nothing = (0..count).map(|_| empty()).collect();
         world.begin(nothing);
@@ -196,6 +208,7 @@ impl World {
     /// New cores with what a start found.
     fn begin(&mut self, started: Vec<Started>) {
         self.durable_ms.fill(0);
+        self.board.begin(started.len());
         self.lanes.iter_mut().for_each(VecDeque::clear);
         self.sites = started.into_iter().enumerate().map(|(shard, one)| self.site(shard, one)).collect();
     }
@@ -223,16 +236,17 @@ impl World {
                 segment_bytes_max: self.setup.segment_bytes_max,
                 acknowledges_early: self.setup.fault == Fault::EarlyAcknowledgement,
             };
-            let mut log = Writer::new(options, started.start, Rng::with_seed(self.rng.u64(..)));
+            let mut log = Writer::new(options, started.start, started.segments, Rng::with_seed(self.rng.u64(..)));
             log.ask_for_segment(&mut self.disks[shard]);
             core.log.persistent = true;
+            core.snapshots.begun = self.manifest.kernel.unwrap_or(0);
             (core.log.released, core.log.taken) = (started.start.offset, started.start.offset);
             log
         });
         core.owner.keyspace.set_logging(log.is_some());
         adopt_all(&mut core.owner.keyspace, &started.compensation);
         self.ledgers.begin(shard, self.ns, started.start.offset);
-        Site { core, log, durable_time: DurableTime::default(), skew }
+        Site { core, log, durable_time: DurableTime::default(), snapshot: None, skew }
     }
 
     fn settings(&self) -> Settings {
@@ -245,6 +259,11 @@ impl World {
         settings.set("databases", DATABASES.to_string().as_bytes()).expect("a setting");
         settings.set("appendfsync", policy.as_bytes()).expect("a setting");
         settings
+    }
+
+    /// Sets of snapshots that were completed.
+    pub fn snapshots(&self) -> u64 {
+        self.board.completed
     }
 
     pub fn ns(&self) -> u64 {
@@ -314,7 +333,13 @@ impl World {
         if self.rng.u8(..16) == 0 {
             self.tick(at);
         }
+        let core = &mut self.sites[at].core;
+        if at == 0 && pace == Pace::Random && self.rng.u16(..1_000) < self.setup.snapshots {
+            core.want_snapshot(true);
+        }
+        core.begin_wanted_snapshot();
         self.feed_log(at, pace);
+        self.save(at, pace);
         self.send_batches(at);
         self.send_replies(at)
     }
@@ -431,6 +456,17 @@ impl World {
         core.count_backlog(0);
     }
 
+    /// A step of the snapshot that is under way.
+    fn save(&mut self, at: usize, pace: Pace) {
+        let Site { core, log: Some(log), snapshot, .. } = &mut self.sites[at] else { return };
+        let (disk, manifest, board) = (&mut self.disks[at], &mut self.manifest, &mut self.board);
+        let mut site = snapshots::Site { core, log, disk, manifest, board };
+        snapshots::take_up(snapshot, &mut site);
+        if pace == Pace::Swift || self.rng.bool() {
+            snapshots::turn(snapshot, &mut site);
+        }
+    }
+
     /// Looks at every state that an accident at this moment may leave: all of what is unsure up to some sector, one sector alone,
     /// all but one.
     fn explore(&mut self, explorer: &mut Explorer) {
@@ -439,7 +475,7 @@ impl World {
         let durable = durable.collect::<Vec<_>>();
         let is_slow = self.setup.is_slow();
         let horizon_ns = self.ledgers.horizon_ns(policy, Accident::PowerCut, self.ns, is_slow, &durable);
-        explorer.visit(&self.disks, &mut self.ledgers, horizon_ns, self.setup.seed);
+        explorer.visit(&self.disks, self.manifest, &mut self.ledgers, horizon_ns, self.setup.seed);
     }
 
     fn send_batches(&mut self, at: usize) {
@@ -516,6 +552,7 @@ impl World {
             End::Clean => None,
         };
         self.note(b"k");
+        self.planted += std::mem::take(&mut self.board.planted);
         self.planted += u64::from(matches!(self.setup.fault, Fault::EarlyAcknowledgement | Fault::NoSync));
         self.sites.clear();
         self.have_accident(match end {
@@ -562,13 +599,19 @@ impl World {
                 }
             }
         }
+        if accident == Accident::PowerCut {
+            self.manifest.cut_power(&mut |states| rng.usize(..states));
+        }
     }
 
     fn start_once(&mut self) -> Result<Vec<Started>, Stop> {
+        // Before anything is removed that another manifest may name.
+        self.manifest.disk = self.manifest.kernel;
         let mut order = (0..self.disks.len()).collect::<Vec<_>>();
         self.rng.shuffle(&mut order);
         let steps = (self.rng.u8(..3) == 0).then(|| self.rng.usize(..6));
-        let plan = Plan { steps, order: &order, seed: self.setup.seed, careless: self.setup.fault.careless() };
+        let (seed, snapshot, careless) = (self.setup.seed, self.manifest.kernel, self.setup.fault.careless());
+        let plan = Plan { steps, order: &order, seed, snapshot, careless };
         start(&mut self.disks, plan)
     }
 
@@ -581,7 +624,8 @@ impl World {
         self.ledgers.judge(started, horizon_ns)?;
         // The first server may end before it writes anything: the next one must find the same.
         let order = (0..self.disks.len()).collect::<Vec<_>>();
-        let plan = Plan { steps: None, order: &order, seed: 0, careless: self.setup.fault.careless() };
+        let (snapshot, careless) = (self.manifest.kernel, self.setup.fault.careless());
+        let plan = Plan { steps: None, order: &order, seed: 0, snapshot, careless };
         let again = start(&mut self.disks.clone(), plan);
         let again = again.map_err(|stop| format!("a second start finds something else: {stop:?}"))?;
         let same = |(one, other): (&Started, &Started)| {

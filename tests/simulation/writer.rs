@@ -49,6 +49,14 @@ struct Segment {
     salt: u32,
 }
 
+/// A segment that is full, or was there at the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct OldSegment {
+    pub id: SegmentId,
+    /// No record in it comes after this one.
+    pub last_sequence: Sequence,
+}
+
 struct InFlight {
     sequence: Sequence,
     segment: SegmentId,
@@ -96,6 +104,9 @@ pub struct Writer {
     settled_at_start: Sequence,
     sync: Option<SyncUnderWay>,
     pub failure: Option<String>,
+    old: Vec<OldSegment>,
+    /// A place in the stream of edits, and the last record that ends there or before.
+    watched: Option<(Offset, Sequence)>,
     salts: Rng,
     now: Now,
     now_ns: u64,
@@ -106,7 +117,7 @@ const BUFFERED_WRITES_MAX: usize = 1;
 const RETIRED_MAX: usize = 4;
 
 impl Writer {
-    pub fn new(options: LogOptions, start: LogStart, salts: Rng) -> Writer {
+    pub fn new(options: LogOptions, start: LogStart, old: Vec<OldSegment>, salts: Rng) -> Writer {
         Writer {
             options,
             commit: Commit::new(options.policy, start.next_sequence.previous(), start.offset),
@@ -124,6 +135,8 @@ impl Writer {
             settled_at_start: start.last_group,
             sync: None,
             failure: None,
+            old,
+            watched: None,
             salts,
             now: Now::default(),
             now_ns: 0,
@@ -206,6 +219,7 @@ impl Writer {
         if let Some(old) = self.segment.take() {
             let (segment, last_sequence, end) = (old.prepared.id, self.next_sequence.previous(), old.position);
             self.predecessor = Some(Predecessor { segment, last_sequence, end });
+            self.old.push(OldSegment { id: segment, last_sequence });
             self.retired.push(old);
         }
         let salt = self.salts.u32(..);
@@ -258,6 +272,11 @@ impl Writer {
         }
         let end = Offset(pending.start.0 + pending.edits.len() as u64);
         self.commit.begin(sequence, end, self.now.steady_ms);
+        if let Some((offset, last)) = &mut self.watched
+            && end <= *offset
+        {
+            *last = sequence;
+        }
         if self.options.acknowledges_early {
             self.commit.written(sequence);
         }
@@ -386,6 +405,29 @@ impl Writer {
     fn fail(&mut self, what: &str) {
         self.failure.get_or_insert_with(|| what.to_string());
         self.commit.failed();
+    }
+
+    // ---- snapshots -----------------------------------------------------------------------------------------
+
+    /// A snapshot holds everything up to this offset, where a record will end.
+    pub fn watch(&mut self, offset: Offset) {
+        self.watched = Some((offset, self.next_sequence.previous()));
+    }
+    /// The last record before the watched offset, once all up to there are on disk.
+    pub fn watched(&self) -> Option<Sequence> {
+        let (offset, last) = self.watched?;
+        (self.commit.durable_offset() >= offset).then_some(last)
+    }
+    /// Records up to this one are in a snapshot: their segments go. Whether there are any.
+    pub fn recycle(&mut self, through: Sequence, disk: &mut Disk) -> bool {
+        self.watched = None;
+        let retired = &self.retired;
+        let is_retired = |old: &OldSegment| retired.iter().any(|segment| segment.prepared.id == old.id);
+        let is_done = |old: &OldSegment| old.last_sequence <= through && !is_retired(old);
+        let (done, left): (Vec<_>, Vec<_>) = std::mem::take(&mut self.old).into_iter().partition(is_done);
+        self.old = left;
+        done.iter().for_each(|old| disk.remove(old.id));
+        !done.is_empty()
     }
 
     // ---- what others ask -----------------------------------------------------------------------------------
