@@ -50,12 +50,12 @@ pub fn search(history: &History, steps_max: usize) -> Verdict {
         let mut next = ready(&attempt, &sessions, &history);
         next.sort_unstable_by_key(|(_, op)| std::cmp::Reverse(history.ops[*op].end));
         for (session, op) in next {
-            // Without a reply it may never have happened, unless somebody saw what it wrote.
-            if !history.ops[op].certain && !seen.contains(&op) {
-                open.push(attempt.with_done(session, attempt.state.clone()));
-            }
             if let Some(state) = run(&history.ops[op].clone(), &attempt.state, &mut history) {
                 open.push(attempt.with_done(session, state));
+            }
+            // Without a reply it may never have happened, unless somebody saw what it wrote. Likelier, so pushed last.
+            if !history.ops[op].certain && !seen.contains(&op) {
+                open.push(attempt.with_done(session, attempt.state.clone()));
             }
         }
         visited.insert(attempt);

@@ -20,6 +20,8 @@ struct Note {
     session: u32,
     start: u64,
     end: u64,
+    /// When its reply came, on the world's clock.
+    ended_ns: u64,
     form: Form,
     /// Notes of the reads that it builds upon, under WATCH.
     read: Vec<usize>,
@@ -29,6 +31,10 @@ struct Note {
 
 pub struct Notes {
     pub clock: u64,
+    /// The world's.
+    pub now_ns: u64,
+    /// Of the log. Then others may see what a failed log lacks until the next start.
+    pub reads_may_be_ahead: bool,
     names: Vec<String>,
     notes: Vec<Note>,
     pub committed: u64,
@@ -37,7 +43,7 @@ pub struct Notes {
 
 impl Notes {
     pub fn new(names: Vec<String>) -> Notes {
-        Notes { clock: 1, names, notes: Vec::new(), committed: 0, aborted: 0 }
+        Notes { clock: 1, now_ns: 0, reads_may_be_ahead: false, names, notes: Vec::new(), committed: 0, aborted: 0 }
     }
     pub fn names(&self) -> &[String] {
         &self.names
@@ -49,7 +55,8 @@ impl Notes {
     /// An operation is sent.
     pub fn begin(&mut self, session: u32, form: Form, read: Vec<usize>, calls: Vec<Call>) -> usize {
         let calls = calls.into_iter().map(|call| (call, None)).collect();
-        self.notes.push(Note { session, start: self.clock, end: u64::MAX, form, read, calls, took_place: true });
+        let (start, end, ended_ns) = (self.clock, u64::MAX, u64::MAX);
+        self.notes.push(Note { session, start, end, ended_ns, form, read, calls, took_place: true });
         self.clock += 1;
         self.notes.len() - 1
     }
@@ -59,7 +66,7 @@ impl Notes {
 
     pub fn end(&mut self, note: usize, outcome: Outcome) -> Result<(), String> {
         let noted = &mut self.notes[note];
-        noted.end = self.clock;
+        (noted.end, noted.ended_ns) = (self.clock, self.now_ns);
         self.clock += 1;
         match outcome {
             Outcome::Answers(replies) if replies.len() == noted.calls.len() => {
@@ -73,9 +80,18 @@ impl Notes {
                 noted.took_place = false;
                 self.aborted += u64::from(noted.form == Form::Watch);
             }
+            Outcome::Unknown if self.reads_may_be_ahead => noted.end = u64::MAX,
             Outcome::Unknown => {}
         }
         Ok(())
+    }
+
+    /// What was answered later than that may be lost: it took place before now, or never did.
+    pub fn doubt(&mut self, horizon_ns: u64) {
+        for note in self.notes.iter_mut().filter(|note| note.ended_ns > horizon_ns) {
+            note.calls.iter_mut().for_each(|(_, answer)| *answer = None);
+            note.end = u64::MAX;
+        }
     }
 
     /// What was not answered by now has taken place before now, or never will.
