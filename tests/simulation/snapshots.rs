@@ -3,7 +3,7 @@
 
 use super::disk::Disk;
 use super::writer::{EPOCH, Writer};
-use shardis::core::{Core, Running};
+use shardis::core::{Core, Ended, Running};
 use shards::snapshot::{BlockWriter, SnapshotHeader};
 use shards::units::ShardId;
 use shards::wal::Sequence;
@@ -29,6 +29,8 @@ impl Manifest {
 pub struct Board {
     /// Per shard: the last snapshot whose file is on disk.
     written: Vec<u64>,
+    /// Per shard: the last one that is over for it.
+    ended: Vec<u64>,
     failed: u64,
     /// A planted bug: segments go when the shard's own file is on disk.
     recycles_early: bool,
@@ -44,11 +46,11 @@ impl Board {
     }
 
     pub fn begin(&mut self, shards: usize) {
-        (self.written, self.failed) = (vec![0; shards], 0);
+        (self.written, self.ended, self.failed) = (vec![0; shards], vec![0; shards], 0);
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum Stage {
     Walking,
     AwaitingLog,
@@ -59,6 +61,8 @@ enum Stage {
     /// On shard 0: the new manifest has taken its name, but that is not on disk.
     Committing(Sequence),
     Abandoned,
+    /// Shard 0 waits for the others before another may begin.
+    Ending(Result<(), String>),
 }
 
 pub struct Job {
@@ -89,11 +93,12 @@ pub fn take_up(job: &mut Option<Job>, site: &mut Site<'_>) {
 pub fn turn(job: &mut Option<Job>, site: &mut Site<'_>) {
     let Some(under_way) = job else { return };
     let number = under_way.running.number;
-    let can_fail = !matches!(under_way.stage, Stage::Written(_) | Stage::Committing(_) | Stage::Abandoned);
+    let can_fail =
+        !matches!(under_way.stage, Stage::Written(_) | Stage::Committing(_) | Stage::Abandoned | Stage::Ending(_));
     if can_fail && site.log.failure.is_some() {
         site.board.failed = number;
     }
-    if site.board.failed >= number && under_way.stage != Stage::Abandoned {
+    if site.board.failed >= number && !matches!(under_way.stage, Stage::Abandoned | Stage::Ending(_)) {
         under_way.stage = Stage::Abandoned;
         site.core.owner.keyspace.abandon_frozen();
     }
@@ -125,7 +130,7 @@ impl Job {
     /// Whether that was the last step.
     fn advance(&mut self, site: &mut Site<'_>) -> bool {
         let number = self.running.number;
-        match self.stage {
+        match self.stage.clone() {
             Stage::Walking => self.walk(site),
             Stage::AwaitingLog => {
                 site.log.sync(true, site.disk);
@@ -166,8 +171,12 @@ impl Job {
             Stage::Written(last) => return self.end_if_committed(last, site),
             Stage::Abandoned => {
                 if !site.core.owner.keyspace.walk_frozen(PIECES) {
-                    let why = "a log has failed".to_string();
-                    site.core.snapshot_ended(Err(why.clone()), Err(why));
+                    return self.end(Err("a log has failed".into()), site);
+                }
+            }
+            Stage::Ending(outcome) => {
+                if site.board.ended.iter().all(|ended| *ended >= number) {
+                    site.core.snapshot_ended(&Ended { number, outcome, backups: Vec::new() });
                     return true;
                 }
             }
@@ -189,14 +198,24 @@ impl Job {
     }
 
     /// The manifest names it: what it replaces goes.
-    fn end_if_committed(&self, last: Sequence, site: &mut Site<'_>) -> bool {
+    fn end_if_committed(&mut self, last: Sequence, site: &mut Site<'_>) -> bool {
         let number = self.running.number;
         if site.manifest.disk != Some(number) {
             return false;
         }
         site.log.recycle(last, site.disk);
         site.disk.remove_snapshots_but(Some(number));
-        site.core.snapshot_ended(Ok(()), Ok(()));
+        self.end(Ok(()), site)
+    }
+
+    fn end(&mut self, outcome: Result<(), String>, site: &mut Site<'_>) -> bool {
+        let number = self.running.number;
+        site.board.ended[site.core.shard.0 as usize] = number;
+        if site.core.shard == ShardId(0) {
+            self.stage = Stage::Ending(outcome);
+            return false;
+        }
+        site.core.snapshot_ended(&Ended { number, outcome, backups: Vec::new() });
         true
     }
 }
