@@ -114,34 +114,48 @@ fn a_full_disk_refuses_writers_and_nothing_else_and_heals_by_itself() {
     let _turn = one_at_a_time();
     let fills = support::from_env("SHARDIS_DISK_FILLS", 2);
     for policy in ["always", "everysec"] {
-        // A fill uses up some segments, which are never given back.
-        let disk = Disk::plain(48 + 24 * fills);
-        let mut server = Server::shardis_in(&disk.path().join("data"), &flags(policy));
-        for fill in 0..fills {
-            println!("{policy}, fill {fill}");
-            // Killed with the disk full, or after it has healed.
-            let killed_full = fill % 2 == 1;
-            let load = Load::start(server.port, SHARDS, WRITERS_PER_SHARD, 8 << 10, fill);
-            let (ballast, full, refused) = fill_up(&disk, &server);
-            assert_fresh_writers_are_refused(&server);
-            std::thread::sleep(Duration::from_millis(300));
-            let healing = Instant::now();
-            let mut ballast = Some(ballast);
-            if !killed_full {
-                drop(ballast.take());
-                wait_until("writes are taken again", SOON, || field(&mut server.client(), "wal_status") == "ok");
-                std::thread::sleep(Duration::from_millis(300));
+        for first in (0..fills).step_by(FILLS_PER_DISK) {
+            // The log is never compacted: a disk is good for some fills only.
+            let disk = Disk::plain(64 + 128 * FILLS_PER_DISK as u64);
+            let mut server = Server::shardis_in(&disk.path().join("data"), &flags(policy));
+            for fill in (first..fills).take(FILLS_PER_DISK) {
+                println!("{policy}, fill {fill}");
+                server = fill_and_heal(&disk, server, policy, fill);
             }
-            assert!(server.is_running(), "a full disk ends no server");
-            let (written, reads) = load.stop_under(server, killed_full);
-            assert_reads_went_on(&reads, full, healing);
-            assert_refused_in_time(&written, refused, healing, !killed_full);
-            server = Server::shardis_in(&disk.path().join("data"), &flags(policy));
-            assert_all_kept(&server, &written, None, policy);
-            drop(ballast);
-            wait_until("writes are taken again", SOON, || field(&mut server.client(), "wal_status") == "ok");
         }
     }
+}
+
+const FILLS_PER_DISK: usize = 4;
+
+/// The disk is filled under load, and healed; the server is killed, in every other fill before it healed. Its successor.
+fn fill_and_heal(disk: &Disk, mut server: Server, policy: &str, fill: u64) -> Server {
+    let killed_full = fill % 2 == 1;
+    let load = Load::start(server.port, SHARDS, WRITERS_PER_SHARD, 8 << 10, fill);
+    let (ballast, full, refused) = fill_up(disk, &server);
+    assert_fresh_writers_are_refused(&server);
+    std::thread::sleep(Duration::from_millis(300));
+    let healing = Instant::now();
+    let mut ballast = Some(ballast);
+    if !killed_full {
+        drop(ballast.take());
+        wait_until("writes are taken again", SOON, || field(&mut server.client(), "wal_status") == "ok");
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    assert!(server.is_running(), "a full disk ends no server");
+    let (written, reads) = load.stop_under(server, killed_full);
+    assert_reads_went_on(&reads, full, healing);
+    assert_refused_in_time(&written, refused, healing, !killed_full);
+    // Without space, too.
+    let server = Server::shardis_in(&disk.path().join("data"), &flags(policy));
+    assert_all_kept(&server, &written, None, policy);
+    drop(ballast);
+    // Its state is looked at in each tick: one that was just started may call itself well, and have no space.
+    for key in (0..SHARDS).map(|shard| keys_on(shard, SHARDS, "healed", 1).remove(0)) {
+        let mut client = server.client();
+        wait_until("writes are taken again", SOON, || client.call(&["SET", &key, "1"]) == Resp::ok());
+    }
+    server
 }
 
 /// Takes all space, and waits until both shards say so: since when the disk is full, and since when they do.
@@ -292,11 +306,11 @@ fn assert_says_that_it_failed(server: &Server) {
     for mut client in clients(server) {
         let refusal = client.call(&["SET", on_faulty, "1"]).text();
         let start = format!("MISCONF Writes are refused: the log of shard {FAULTY} has failed: ");
-        assert!(refusal.starts_with(&start) && refusal.contains("Input/output error"), "{refusal}");
+        assert!(refusal.starts_with(&start) && names_the_fault(&refusal), "{refusal}");
         assert_eq!(field(&mut client, "wal_status"), "failed");
         assert_eq!(field(&mut client, "aof_last_write_status"), "err");
         let why = field(&mut client, "wal_error");
-        assert!(why.contains("Input/output error") && refusal.contains(&why), "{why}, but {refusal}");
+        assert!(names_the_fault(&why) && refusal.contains(&why), "{why}, but {refusal}");
         assert!(shard_says(&mut client, 0, "ok"), "the other shard has another disk");
         assert!(shard_says(&mut client, FAULTY, "failed"));
         let taken = client.call(&["SET", on_other, "1"]);
@@ -305,6 +319,11 @@ fn assert_says_that_it_failed(server: &Server) {
     }
     // Those on the failed shard's core cannot write to other shards either.
     assert!(others_taken >= 1, "nobody can write to the other shard");
+}
+
+/// EIO, or EROFS where the file system's own journal met the error first.
+fn names_the_fault(text: &str) -> bool {
+    text.contains("Input/output error") || text.contains("Read-only file system")
 }
 
 fn assert_nothing_acknowledged(written: &[Written], since: Instant, failed: Instant) {
@@ -348,7 +367,9 @@ fn a_disk_that_can_not_be_read_refuses_the_start_and_loses_nothing() {
         assert_eq!(end.code, Some(1), "{}", end.stderr);
         assert!(end.stderr.contains("Input/output error"), "{}", end.stderr);
         assert!(end.stderr.contains(&format!("shard-{FAULTY}")) || end.stderr.contains("log/"), "{}", end.stderr);
-        assert_eq!(end.stderr.lines().filter(|line| !line.is_empty()).count(), 1, "{}", end.stderr);
+        // Settings of this test in the environment are none of the server's, which it warns of.
+        let said = end.stderr.lines().filter(|line| !line.is_empty() && !line.contains(" WARN ")).count();
+        assert_eq!(said, 1, "{}", end.stderr);
         println!("  {}", end.stderr.trim());
     }
     disk.replace();
