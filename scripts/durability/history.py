@@ -174,11 +174,15 @@ class History:
     def check_prefixes(self, kept_surely, kept_maybe, shard_of, verdict):
         """Per shard, nothing that was kept was sent after something lost was acknowledged, or behind it on its connection."""
         first_loss, lost_of = {}, {}
+        # A pipeline with a command over several shards in it is one transaction, with all its commands.
+        over_shards = {
+            (op.connection, op.sent) for op in self.ops if op.sent and len({shard_of(key[1]) for key in op.changes}) > 1
+        }
         for at, op in enumerate(self.ops):
             if id(op) in kept_maybe:
                 continue
             shards = {shard_of(key[1]) for key in op.changes}
-            if len(shards) > 1:
+            if (op.connection, op.sent) in over_shards:
                 continue  # it may be skipped, as its part on another shard was lost
             shard = shards.pop()
             if op.acked is not None and (shard not in first_loss or op.acked < first_loss[shard].acked):
