@@ -81,8 +81,11 @@ impl Core {
             self.refuse_call(connection, Some(number), &error);
             return Flow::Done;
         }
-        if command.traits().has(Traits::WRITE) && self.owner.keyspace.edits().len() as u64 > BACKLOG_BYTES_MAX {
-            // A pipeline of small commands may make huge values: the log gets these first.
+        if command.traits().has(Traits::WRITE)
+            && self.owner.keyspace.edits().len() as u64 > BACKLOG_BYTES_MAX
+            && self.log.refusal(self.shard).is_none()
+        {
+            // A pipeline of small commands may make huge values: the log gets these first. (If it takes none, the client is told.)
             self.sessions[connection.index as usize].reply_mode = mode_before;
             return Flow::Hold;
         }

@@ -452,10 +452,8 @@ impl CoreLoop {
             let sequence = log.append(batch, now, ticks, &mut self.ring);
             self.core.note_record(sequence, group_count);
         }
-        if log.bytes_max > 0 {
-            // At once: what is accepted beyond the limit is written all the same.
-            self.core.log.blocked = log.obstacle();
-        }
+        // At once: who is accepted now would wait until there is space.
+        self.core.log.blocked = log.obstacle();
         log.sync(now, matches!(self.phase, Phase::Settling { .. }), &mut self.ring);
         let released = log.commit.released(now.steady_ms);
         if let Some(why) = &log.failure {
@@ -521,7 +519,6 @@ impl CoreLoop {
         }
         if let Some(log) = self.log.as_mut() {
             log.retry();
-            self.core.log.blocked = log.obstacle();
             log.bytes_max = self.core.config.wal_bytes_max;
         }
         if let Some((snapshots, log)) = self.snapshots.as_mut().zip(self.log.as_ref()) {
