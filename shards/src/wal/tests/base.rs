@@ -9,18 +9,7 @@ fn base_behind(log: &Log, records: usize) -> Base {
 
 /// What is applied behind the base.
 fn recover_from(files: &[(SegmentId, Vec<u8>)], base: Base) -> Outcome {
-    let start = |file: &'_ Vec<u8>| file.len().min(BLOCK_BYTES);
-    let starts: Vec<(SegmentId, &[u8])> = files.iter().map(|(id, file)| (*id, &file[..start(file)])).collect();
-    let mut recovery = Recovery::new(SHARD, SHARDS, EPOCH, &starts, OnDamage::Refuse)?.from_base(base);
-    let mut applied = Vec::new();
-    while let Some(id) = recovery.next_segment() {
-        let (_, file) = files.iter().find(|file| file.0 == id).expect("it asks for what is there");
-        recovery.read(file, &mut |record| {
-            applied.push(record.edits().to_vec());
-            Ok(())
-        })?;
-    }
-    Ok((recovery.finish()?, applied))
+    recover_behind(files, OnDamage::Refuse, Some(base))
 }
 
 /// The first segment that a start from behind so many records needs.
@@ -112,6 +101,25 @@ fn a_log_that_ends_before_the_snapshot_goes_on_behind_it() {
             log.append(whole.len() as u64, 30);
             let (recovered, applied) = recover_from(&log.files, base).expect("it goes on");
             assert_eq!((applied.len(), recovered.cut), (1, None), "{layout:?}, {kept} kept");
+        }
+    }
+}
+
+/// A repair cut the log and went on in a further segment, which a snapshot lies in: what it cut off lies between.
+#[test]
+fn segments_that_were_cut_off_before_the_snapshot_are_passed_over() {
+    let whole = small_log(Layout::Bytes);
+    for kept in 1..whole.len() {
+        let mut log = whole.clone();
+        let at = log.records[kept];
+        log.files[at.segment].1[at.start + 70] ^= 1;
+        let (recovered, _) = log.recover_with(OnDamage::Repair).expect("a repair takes what it finds");
+        log.continue_after(&recovered);
+        (0..8).for_each(|_| log.append(kept as u64, 5));
+        for held in kept..log.len() {
+            let (_, applied) = recover_from(&log.files, base_behind(&log, held))
+                .unwrap_or_else(|error| panic!("{kept} kept, {held} held: {error}"));
+            assert_eq!(applied[..], log.edits[held..], "{kept} kept, {held} held");
         }
     }
 }

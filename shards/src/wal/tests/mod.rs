@@ -203,9 +203,17 @@ fn some_edits(sequence: Sequence, value_bytes: usize) -> (Vec<u8>, u32) {
 }
 
 fn recover(files: &[(SegmentId, Vec<u8>)], on_damage: OnDamage) -> Outcome {
+    recover_behind(files, on_damage, None)
+}
+
+/// Behind a snapshot, if there is one.
+fn recover_behind(files: &[(SegmentId, Vec<u8>)], on_damage: OnDamage, base: Option<Base>) -> Outcome {
     let start = |file: &'_ Vec<u8>| file.len().min(BLOCK_BYTES);
     let starts: Vec<(SegmentId, &[u8])> = files.iter().map(|(id, file)| (*id, &file[..start(file)])).collect();
     let mut recovery = Recovery::new(SHARD, SHARDS, EPOCH, &starts, on_damage)?;
+    if let Some(base) = base {
+        recovery = recovery.from_base(base);
+    }
     let mut applied = Vec::new();
     while let Some(id) = recovery.next_segment() {
         let (_, file) = files.iter().find(|file| file.0 == id).expect("it asks for what is there");
