@@ -129,7 +129,9 @@ class Harness:
         """Ends what was started."""
 
     def goes_on(self, cycle, tally):
-        """Whether there is a next cycle; says why not if it were to be expected."""
+        """Whether there is a next cycle; says why not if it were to be expected, and how far a long run has come."""
+        if cycle and cycle % 100 == 0 and cycle < self.arguments.cycles:
+            print(f"{self.name}, so far: {tally.line()}", flush=True)
         if cycle == self.arguments.cycles or (self.arguments.plant and tally.failed):
             return False
         if time.monotonic() - self.begun < self.arguments.seconds:
