@@ -113,7 +113,10 @@ class Disk:
     @staticmethod
     def write_back(path, offset, length):
         """The kernel writes these pages out, as it may at any time, without a flush behind them."""
-        file = os.open(path, os.O_RDONLY)
+        try:
+            file = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return  # a snapshot has taken its place meanwhile
         try:
             LIBC.sync_file_range(file, ctypes.c_int64(offset), ctypes.c_int64(length), SYNC_FILE_RANGE_WRITE)
         finally:
