@@ -344,7 +344,7 @@ impl<S: Store> Keyspace<S> {
         self.store.is_frozen()
     }
     /// Walks at most `pieces` segments (of up to 512 keys); whether there is more. When there is none, it is thawed.
-    /// No content changes.
+    /// No content changes. Goes no further while a megabyte or more waits for `take_frozen`.
     pub fn walk_frozen(&mut self, pieces: usize) -> bool {
         self.store.walk_frozen(pieces)
     }

@@ -5,6 +5,7 @@ use super::super::store::Store;
 use super::super::table::{Table, prefix};
 use super::super::tests::{NOW, Seen, contents, key, operate};
 use super::super::{Edit, Keyspace, NewDeadline};
+use super::SAVED_BYTES_FULL;
 use crate::units::{Db, Deadline, Now};
 use std::collections::{HashMap, HashSet};
 
@@ -190,7 +191,9 @@ fn frozen(keys: usize) -> Snapshot<Table> {
 #[test]
 fn entries_come_out_in_the_order_of_prefixes_and_load_in_that_order() {
     let mut snapshot = frozen(100_000);
-    while snapshot.keyspace.walk_frozen(7) {}
+    while snapshot.keyspace.walk_frozen(7) {
+        snapshot.take();
+    }
     snapshot.check();
     let (mut at, mut last) = (0, (Db(0), 0));
     while at < snapshot.saved.len() {
@@ -202,6 +205,23 @@ fn entries_come_out_in_the_order_of_prefixes_and_load_in_that_order() {
         last = next;
         at += used;
     }
+}
+
+#[test]
+fn a_walk_waits_until_what_it_saved_is_taken() {
+    let mut keyspace = table(u64::MAX);
+    let value = vec![b'v'; SAVED_BYTES_FULL / 4];
+    (0..40).for_each(|number| keyspace.put(Db(0), &key(number), &value, NewDeadline::None));
+    let mut snapshot = Snapshot::new(keyspace);
+    snapshot.freeze();
+    let mut pauses = 0;
+    while snapshot.keyspace.walk_frozen(usize::MAX) {
+        assert!(snapshot.keyspace.frozen_bytes() < 2 * SAVED_BYTES_FULL, "one value too many at most");
+        pauses += 1;
+        snapshot.take();
+    }
+    assert!(pauses >= 9, "forty values, four at a time");
+    snapshot.check();
 }
 
 #[test]
