@@ -13,6 +13,7 @@ import tempfile
 import time
 
 SKIPPED = 77
+BROKEN = 75  # the harness, not what it tests
 POLICIES = ["always", "everysec", "no"]
 SHOWN_MAX = 6  # of the findings of one cycle
 SLOW_RECOVERY_SECONDS = 5
@@ -99,7 +100,7 @@ class Harness:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, give_up)
         policies = POLICIES if self.arguments.policy == "all" else [self.arguments.policy]
-        failed = found = False
+        failed = found = broken = False
         try:
             for policy in policies:
                 tally = run_policy(policy)
@@ -112,14 +113,16 @@ class Harness:
             print("interrupted")
             failed = True
         except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
-            print(f"{self.name} itself fails: {error}")
-            failed = True
+            print(f"{self.name} itself fails: {error}", flush=True)
+            broken = True
         finally:
             # What tidies up must not be interrupted half-way.
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
             self.tidy()
             shutil.rmtree(self.scratch, ignore_errors=True)
+        if broken and not (failed or (found and not self.arguments.plant)):
+            return BROKEN
         if self.arguments.plant and not failed:
             print(f"planted: {self.arguments.plant}, {'found' if found else 'NOT FOUND'}")
             return 0 if found else 1
