@@ -19,7 +19,7 @@ use crate::commands::catalog::CommandNumber;
 use crate::core::{Core, Flow};
 use crate::router::batch::ConnectionId;
 use shards::call::Args;
-use shards::error::CommandResult;
+use shards::error::{CommandError, CommandResult};
 use shards::reply::{Protocol, Reply};
 use shards::row::Row;
 
@@ -96,6 +96,19 @@ fn no_check(_call: &mut ServerCall<'_>) -> CommandResult {
 fn all_done(call: &mut ServerCall<'_>, _parts: &[Vec<u8>]) -> CommandResult {
     call.reply().ok();
     Ok(())
+}
+
+/// The outcome of a handler that decides itself (`ServerHandler::Flow`): a refusal is its reply.
+fn answer_refusal(
+    core: &mut Core,
+    connection: ConnectionId,
+    number: CommandNumber,
+    outcome: Result<Flow, CommandError>,
+) -> Flow {
+    outcome.unwrap_or_else(|error| {
+        core.answer_error(connection, number, &error);
+        Flow::Done
+    })
 }
 
 /// Every family's table.

@@ -1,8 +1,8 @@
 //! SAVE, BGSAVE, BGREWRITEAOF and LASTSAVE. What a snapshot is, is the core's (`core/snapshots.rs`).
 
-use super::ServerCall;
 use super::ServerHandler::{self, Everywhere, Flow as Decides, Here};
 use super::catalog::CommandNumber;
+use super::{ServerCall, answer_refusal};
 use crate::core::{Asked, Core, Flow, UNDER_WAY};
 use crate::router::batch::ConnectionId;
 use shards::call::Args;
@@ -45,17 +45,13 @@ const BGSAVE: ServerHandler = Everywhere { check: check_bgsave, part: bgsave, me
 const BGREWRITEAOF: ServerHandler = Everywhere { check: check_can_save, part: rewrite, merge: merge_rewrite };
 
 fn save(core: &mut Core, connection: ConnectionId, number: CommandNumber, _args: Args<'_>) -> Flow {
-    core.save(connection).unwrap_or_else(|error| {
-        core.answer_error(connection, number, &error);
-        Flow::Done
-    })
+    let outcome = core.save(connection);
+    answer_refusal(core, connection, number, outcome)
 }
 
 fn backup(core: &mut Core, connection: ConnectionId, number: CommandNumber, args: Args<'_>) -> Flow {
-    core.back_up(connection, args.at(1)).unwrap_or_else(|error| {
-        core.answer_error(connection, number, &error);
-        Flow::Done
-    })
+    let outcome = core.back_up(connection, args.at(1));
+    answer_refusal(core, connection, number, outcome)
 }
 
 fn check_can_save(call: &mut ServerCall<'_>) -> CommandResult {

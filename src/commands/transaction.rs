@@ -1,12 +1,12 @@
 //! MULTI, EXEC, DISCARD, WATCH and UNWATCH: the rows. What they do is the core's (`core/multi.rs`).
 
-use super::ServerCall;
 use super::ServerHandler::{self, Flow as Decides, Here};
 use super::catalog::CommandNumber;
+use super::{ServerCall, answer_refusal};
 use crate::core::{Core, Flow};
 use crate::router::batch::ConnectionId;
 use shards::call::Args;
-use shards::error::{CommandError, CommandResult};
+use shards::error::CommandResult;
 use shards::row::{KeyUse, Keys, Row, Traits};
 
 const BASE: Traits = Traits::FAST.and(Traits::NO_SCRIPT).and(Traits::LOADING).and(Traits::STALE);
@@ -79,16 +79,4 @@ fn exec(core: &mut Core, connection: ConnectionId, number: CommandNumber, _args:
 fn watch(core: &mut Core, connection: ConnectionId, number: CommandNumber, args: Args<'_>) -> Flow {
     let outcome = core.watch_keys(connection, args);
     answer_refusal(core, connection, number, outcome)
-}
-
-fn answer_refusal(
-    core: &mut Core,
-    connection: ConnectionId,
-    number: CommandNumber,
-    outcome: Result<Flow, CommandError>,
-) -> Flow {
-    outcome.unwrap_or_else(|error| {
-        core.answer_error(connection, number, &error);
-        Flow::Done
-    })
 }

@@ -7,7 +7,7 @@ use crate::resp::RequestLimits;
 use shards::wal::FsyncPolicy;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// When the log is synced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -180,6 +180,11 @@ impl Config {
             query_bytes_max: self.query_bytes_max,
             authenticated: authenticated || self.requirepass.is_empty(),
         }
+    }
+
+    /// Where old segments and snapshots go, if they are kept.
+    pub fn archive(&self) -> Option<&Path> {
+        Some(self.wal_archive_dir.as_path()).filter(|path| !path.as_os_str().is_empty())
     }
 
     /// The limits that commands check on a shard.

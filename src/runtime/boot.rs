@@ -2,7 +2,7 @@
 //! own core, starts to serve, and waits for signals.
 
 use super::core_loop::{CoreLoop, Parts, Shutdown};
-use super::data_directory::{DataDirectory, Manifest};
+use super::data_directory::{DataDirectory, Manifest, shard_path};
 use super::disk::LogWriter;
 use super::lanes::{self, Doorbell, Lanes};
 use super::prepare::Preparer;
@@ -335,8 +335,7 @@ fn tidy(places: &[LogPlace], data_directory: &std::path::Path, config: &Config) 
 
 /// Where a shard's old files go, if they are kept.
 fn archive_of(config: &Config, place: &LogPlace) -> Option<PathBuf> {
-    let root = Some(&config.wal_archive_dir).filter(|path| !path.as_os_str().is_empty())?;
-    Some(root.join(format!("epoch-{}", place.epoch)).join(format!("shard-{}", place.shard.0)))
+    config.archive().map(|root| shard_path(root, place.epoch, place.shard))
 }
 
 /// Tells the operator what the logs gave; the clock that goes on where the last run stopped.

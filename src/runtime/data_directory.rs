@@ -31,6 +31,15 @@ pub struct Manifest {
 const FORMAT: u64 = 2;
 const MANIFEST: &str = "MANIFEST";
 
+/// Where an epoch is below `root`: a data directory, an archive or a backup.
+pub fn epoch_path(root: &Path, epoch: u64) -> PathBuf {
+    root.join(format!("epoch-{epoch}"))
+}
+/// Where a shard's files are.
+pub fn shard_path(root: &Path, epoch: u64, shard: ShardId) -> PathBuf {
+    epoch_path(root, epoch).join(format!("shard-{}", shard.0))
+}
+
 /// Why a manifest can't be had.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
@@ -123,10 +132,10 @@ impl DataDirectory {
         &self.path
     }
     pub fn epoch_path(&self, epoch: u64) -> PathBuf {
-        self.path.join(format!("epoch-{epoch}"))
+        epoch_path(&self.path, epoch)
     }
     pub fn shard_path(&self, epoch: u64, shard: ShardId) -> PathBuf {
-        self.epoch_path(epoch).join(format!("shard-{}", shard.0))
+        shard_path(&self.path, epoch, shard)
     }
 
     /// Whether there are files of data: a directory without a manifest is new only if there are none.

@@ -5,7 +5,7 @@
 //! snapshot before the moment up to the moment's records, and written anew. The sources are only read.
 
 use super::boot::random_u64;
-use super::data_directory::{DataDirectory, Manifest};
+use super::data_directory::{DataDirectory, Manifest, shard_path};
 use super::recovery::{LogPlace, first_beyond};
 use super::rewrite::{Shape, rewrite};
 use super::snapshot_file::{self, file_name};
@@ -63,7 +63,8 @@ fn restore_into(manifest: Manifest, request: &Request) -> Result<Vec<String>, St
     let world = |error: io::Error| format!("collecting the files in {}: {error}", staging.display());
     for source in &request.sources {
         for shard in (0..manifest.shards).map(ShardId) {
-            collect(&shard_path(source, manifest, shard), &shard_path(&staging, manifest, shard)).map_err(world)?;
+            collect(&shard_path(source, manifest.epoch, shard), &shard_path(&staging, manifest.epoch, shard))
+                .map_err(world)?;
         }
     }
     let outcome = restore_staged(&mut data, &staging, manifest, request);
@@ -86,7 +87,7 @@ fn restore_staged(
         None => "from the logs' start".to_string(),
     });
     let place = |shard: ShardId| LogPlace {
-        directory: shard_path(staging, manifest, shard),
+        directory: shard_path(staging, manifest.epoch, shard),
         shard,
         shards: manifest.shards,
         epoch: manifest.epoch,
@@ -132,10 +133,6 @@ fn common_manifest(sources: &[PathBuf]) -> Result<Manifest, String> {
     found.ok_or_else(|| "no source is given".to_string())
 }
 
-fn shard_path(root: &Path, manifest: Manifest, shard: ShardId) -> PathBuf {
-    root.join(format!("epoch-{}", manifest.epoch)).join(format!("shard-{}", shard.0))
-}
-
 /// Links, or copies, segments and snapshots. (A server doesn't write over a file that has two names.)
 fn collect(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::create_dir_all(to)?;
@@ -157,7 +154,7 @@ fn collect(from: &Path, to: &Path) -> io::Result<()> {
 fn last_snapshot_before(staging: &Path, manifest: Manifest, moment: &Moment) -> Result<Option<u64>, String> {
     let mut common: Option<BTreeSet<u64>> = None;
     for shard in (0..manifest.shards).map(ShardId) {
-        let numbers = snapshots_in(&shard_path(staging, manifest, shard))?;
+        let numbers = snapshots_in(&shard_path(staging, manifest.epoch, shard))?;
         common = Some(match common {
             Some(common) => common.intersection(&numbers).copied().collect(),
             None => numbers,
@@ -166,7 +163,7 @@ fn last_snapshot_before(staging: &Path, manifest: Manifest, moment: &Moment) -> 
     for number in common.unwrap_or_default().into_iter().rev() {
         let mut is_before = true;
         for shard in (0..manifest.shards).map(ShardId) {
-            let header = snapshot_file::header(&shard_path(staging, manifest, shard).join(file_name(number)))?;
+            let header = snapshot_file::header(&shard_path(staging, manifest.epoch, shard).join(file_name(number)))?;
             is_before &= match moment {
                 Moment::Latest => true,
                 Moment::Time(time_ms) => header.wall_ms <= *time_ms,

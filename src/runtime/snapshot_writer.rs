@@ -8,7 +8,7 @@
 //! The walk goes on the shard's core, some segments of the table per turn; the file is written by a `Scribe`, a thread of its own.
 
 use super::Background;
-use super::data_directory::Manifest;
+use super::data_directory::{Manifest, epoch_path, shard_path};
 use super::disk::{AlignedBuffer, LogWriter};
 use super::lanes::Doorbell;
 use super::prepare::sync_directory;
@@ -314,7 +314,7 @@ impl SnapshotWriter {
         }
         job.stage = Stage::Committing(last);
         let (board, doorbells) = (self.board.clone(), self.doorbells.clone());
-        let archive = Some(core.config.wal_archive_dir.clone()).filter(|path| !path.as_os_str().is_empty());
+        let archive = core.config.archive().map(Path::to_path_buf);
         let (names, backup_dir) = (std::mem::take(&mut core.snapshots.backups), core.config.backup_dir.clone());
         job.file.work(move || {
             let mut manifest = board.manifest.lock().expect("nobody panics while holding it");
@@ -472,14 +472,14 @@ fn back_up(data_directory: &Path, manifest: Manifest, target: &Path) -> Result<(
         let parent = target.parent().expect("a name in a directory");
         std::fs::create_dir_all(parent)?;
         std::fs::create_dir(target)?;
-        for shard in 0..manifest.shards {
-            let place = format!("epoch-{}/shard-{shard}", manifest.epoch);
-            let (from, to) = (data_directory.join(&place), target.join(&place));
+        for shard in (0..manifest.shards).map(ShardId) {
+            let place = |root| shard_path(root, manifest.epoch, shard);
+            let (from, to) = (place(data_directory), place(target));
             std::fs::create_dir_all(&to)?;
             link_or_copy(&from.join(file_name(number)), &to.join(file_name(number)))?;
             sync_directory(&to)?;
         }
-        sync_directory(&target.join(format!("epoch-{}", manifest.epoch)))?;
+        sync_directory(&epoch_path(target, manifest.epoch))?;
         // Last: what has no manifest is no backup.
         manifest.write(target)?;
         sync_directory(parent)
