@@ -442,6 +442,8 @@ impl CoreLoop {
         }
         let waited_ns = self.edits_since.map_or(0, |since| ticks.saturating_sub(since));
         let enough = !worked || waiting >= BATCH_BYTES || waited_ns >= EDITS_WAIT_NS_MAX;
+        #[cfg(feature = "planted-bugs")]
+        let enough = enough && !super::planted::holds_back(waited_ns);
         if enough
             && log.accepts()
             && let Some(taken) = self.core.take_edits(std::mem::take(&mut self.spare_edits))

@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Planted {
-    /// The reply to a write goes before its log has taken it.
+    /// The reply to a write goes before its log has taken it: some milliseconds before, so that a kill finds writes missing
+    /// on a fast machine too.
     AckBeforeWrite,
     /// No sync is ever made, and direct writes are complete when the disk has them in its cache.
     SkipSync,
@@ -32,6 +33,12 @@ fn chosen() -> Option<Planted> {
         other => panic!("SHARDIS_PLANTED={other}: no such bug"),
     };
     Some(planted)
+}
+
+/// Whether edits that have waited so long are kept from the log for longer, by the bug that acknowledges them already.
+pub fn holds_back(waited_ns: u64) -> bool {
+    const HELD_NS: u64 = 20_000_000;
+    is(Planted::AckBeforeWrite) && waited_ns < HELD_NS
 }
 
 /// At the start: hands on what the shards cannot look up themselves.
