@@ -12,7 +12,7 @@ mod disk_faults {
 mod support;
 
 use disk_faults::disk::{Ballast, Disk, Fault, one_at_a_time, possible};
-use disk_faults::load::{Event, Flood, Load, Reads, Written, keys_on, slowest};
+use disk_faults::load::{Event, Flood, LOST_MAX, Load, Reads, Written, keys_on, slowest};
 use std::time::{Duration, Instant};
 use support::server::{bad_start, free_port};
 use support::{Client, DataDir, Resp, Server, wait_until};
@@ -268,7 +268,15 @@ fn a_failing_disk(policy: &str, fault: Fault) {
         std::thread::sleep(Duration::from_millis(1500));
         let broken = Instant::now();
         disk.break_by(fault);
-        wait_until("the failure shows", SOON, || shard_says(&mut server.client(), FAULTY, "failed"));
+        let mut is_blocked = false;
+        wait_until("the failure shows", SOON, || {
+            is_blocked = shard_says(&mut server.client(), FAULTY, "blocked");
+            is_blocked || shard_says(&mut server.client(), FAULTY, "failed")
+        });
+        if is_blocked {
+            a_segment_could_not_be_made(&mut disk, server, load, &dir, policy);
+            continue;
+        }
         let failed = Instant::now();
         println!("  it showed after {:?}", failed - broken);
         std::thread::sleep(Duration::from_millis(700));
@@ -289,13 +297,25 @@ fn a_failing_disk(policy: &str, fault: Fault) {
         disk.replace();
         let server = Server::shardis_in(dir.path(), &flags(policy));
         // Under everysec, what was acknowledged in the last second may be gone with the disk's cache.
-        let until = (policy != "always").then(|| failed - Duration::from_millis(1100));
+        let until = (policy != "always").then(|| failed - LOST_MAX);
         let until = until.map(|until| until.min(broken));
         assert_all_kept(&server, &written, until, policy);
         let key = &keys_on(FAULTY, SHARDS, "again", 1)[0];
         assert_eq!(server.client().call(&["SET", key, "1"]), Resp::ok());
         assert_eq!(field(&mut server.client(), "wal_status"), "ok");
     }
+}
+
+/// The fault met the making of the next segment, and no record: writes are refused until that succeeds, and nothing is lost.
+fn a_segment_could_not_be_made(disk: &mut Disk, server: Server, load: Load, dir: &DataDir, policy: &str) {
+    println!("  it met the making of a segment");
+    let why = field(&mut server.client(), "wal_error");
+    assert!(names_the_fault(&why), "{why}");
+    disk.heal();
+    wait_until("writes are taken again", SOON, || field(&mut server.client(), "wal_status") == "ok");
+    let (written, _) = load.stop();
+    server.kill();
+    assert_all_kept(&Server::shardis_in(dir.path(), &flags(policy)), &written, None, policy);
 }
 
 /// To each connection, whatever core it is on: in INFO, and in each refusal.

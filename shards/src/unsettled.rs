@@ -14,6 +14,8 @@ pub struct Unsettled {
     current: Generation,
     /// FLUSHALL and the like: every key is unsettled up to here.
     all_until: Offset,
+    /// Keys that will never be settled.
+    lost: HashSet<u64, BuildHasherDefault<AlreadyHashed>>,
 }
 
 #[derive(Default, Debug)]
@@ -32,6 +34,14 @@ impl Unsettled {
     pub fn note_all(&mut self, until: Offset) {
         self.all_until = until;
     }
+    /// The key's value depends on what will never be in all logs: a part of a transaction of which another shard lost its own.
+    pub fn lose(&mut self, key_hash: u64) {
+        self.lost.insert(key_hash);
+    }
+    /// Whether a reader of all keys would see lost values.
+    pub fn has_lost(&self) -> bool {
+        !self.lost.is_empty()
+    }
     /// The batch being made goes to the log: what follows belongs to the next.
     pub fn seal(&mut self) {
         if !self.current.keys.is_empty() {
@@ -44,8 +54,11 @@ impl Unsettled {
             self.generations.pop_front();
         }
     }
-    /// What a read of the key has to wait for (0: nothing).
+    /// What a read of the key has to wait for (0: nothing; the greatest offset: it waits for ever).
     pub fn until(&self, key_hash: u64) -> Offset {
+        if self.lost.contains(&key_hash) {
+            return Offset(u64::MAX);
+        }
         let newest_first = std::iter::once(&self.current).chain(self.generations.iter().rev());
         let own =
             newest_first.filter(|generation| generation.keys.contains(&key_hash)).map(|generation| generation.end);
@@ -55,7 +68,10 @@ impl Unsettled {
         self.all_until
     }
     pub fn is_empty(&self) -> bool {
-        self.current.keys.is_empty() && self.generations.is_empty() && self.all_until == Offset(0)
+        self.current.keys.is_empty()
+            && self.generations.is_empty()
+            && self.all_until == Offset(0)
+            && self.lost.is_empty()
     }
 }
 

@@ -273,9 +273,11 @@ impl Core {
         }
     }
 
-    /// This shard's log has failed: nothing will be closed any more, but what was executed can be read.
+    /// This shard's log has failed: nothing will be closed any more, and intents need not be kept. What open groups wrote may
+    /// be in this log and in no other: a start would leave it out, so under `always` nobody may see it.
     pub(super) fn abandon_groups(&mut self) {
         for group in std::mem::take(&mut self.groups.open) {
+            self.log.note_lost(self.participation.intents.written_by(group.age));
             self.unkeep(group.age);
         }
         self.serve_granted();

@@ -116,6 +116,16 @@ impl LogState {
         }
     }
 
+    /// Keys that a transaction wrote which will never be complete: it is in this log, and not in another one.
+    /// `None`: all keys.
+    pub(super) fn note_lost(&mut self, key_hashes: Option<impl Iterator<Item = u64>>) {
+        match key_hashes {
+            _ if self.policy != FsyncPolicy::Always => {}
+            Some(hashes) => hashes.for_each(|hash| self.unsettled.lose(hash)),
+            None => self.unsettled.note_all(Offset(u64::MAX)),
+        }
+    }
+
     /// What the reply of a command that made no edit depends on.
     pub(super) fn seen_by(&self, owner: &Owner, row: &'static Row<Handler>, args: Args<'_>, db: Db) -> Offset {
         if self.policy != FsyncPolicy::Always || self.unsettled.is_empty() {
@@ -140,7 +150,7 @@ impl LogState {
         if self.policy != FsyncPolicy::Always || self.unsettled.is_empty() {
             return Offset(0);
         }
-        self.end(owner)
+        if self.unsettled.has_lost() { Offset(u64::MAX) } else { self.end(owner) }
     }
 }
 

@@ -33,8 +33,6 @@ pub struct Notes {
     pub clock: u64,
     /// The world's.
     pub now_ns: u64,
-    /// Of the log. Then others may see what a failed log lacks until the next start.
-    pub reads_may_be_ahead: bool,
     names: Vec<String>,
     notes: Vec<Note>,
     pub committed: u64,
@@ -43,7 +41,7 @@ pub struct Notes {
 
 impl Notes {
     pub fn new(names: Vec<String>) -> Notes {
-        Notes { clock: 1, now_ns: 0, reads_may_be_ahead: false, names, notes: Vec::new(), committed: 0, aborted: 0 }
+        Notes { clock: 1, now_ns: 0, names, notes: Vec::new(), committed: 0, aborted: 0 }
     }
     pub fn names(&self) -> &[String] {
         &self.names
@@ -80,8 +78,8 @@ impl Notes {
                 noted.took_place = false;
                 self.aborted += u64::from(noted.form == Form::Watch);
             }
-            Outcome::Unknown if self.reads_may_be_ahead => noted.end = u64::MAX,
-            Outcome::Unknown => {}
+            // A connection that was closed says nothing of when, if ever: what was sent may be done later.
+            Outcome::Unknown => noted.end = u64::MAX,
         }
         Ok(())
     }

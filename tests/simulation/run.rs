@@ -189,8 +189,7 @@ impl Run {
         let sets = Sets::new(keys_on("s", &[first, first + 1, second], setup.shards));
         let world = World::new(setup);
         let (left, disconnects) = (rng.u32(20..90), rng.bool());
-        let mut notes = Notes::new(names);
-        notes.reads_may_be_ahead = matches!(world.setup.policy, Some(FsyncPolicy::EverySec | FsyncPolicy::No));
+        let notes = Notes::new(names);
         let mut run = Run {
             world,
             rng,

@@ -473,7 +473,7 @@ impl World {
         let policy = self.setup.policy.expect("there are logs");
         let durable = self.sites.iter().map(|site| site.log.as_ref().expect("there is a log").commit.durable_offset());
         let durable = durable.collect::<Vec<_>>();
-        let is_slow = self.setup.is_slow();
+        let is_slow = self.has_held_back();
         let horizon_ns = self.ledgers.horizon_ns(policy, Accident::PowerCut, self.ns, is_slow, &durable);
         explorer.visit(&self.disks, self.manifest, &mut self.ledgers, horizon_ns, self.setup.seed);
     }
@@ -537,6 +537,11 @@ impl World {
         self.disks[at].is_full = is_full;
     }
 
+    /// Whether acknowledgements may have stopped before now, for a slow disk or a failed one.
+    fn has_held_back(&self) -> bool {
+        self.setup.is_slow() || self.sites.iter().any(|site| site.core.log.failed.is_some())
+    }
+
     /// All cores are gone, and new ones begin with what a start finds, which may itself be interrupted. What was acknowledged
     /// later than the time that is returned may be lost.
     pub fn restart(&mut self, end: End) -> Result<Option<u64>, String> {
@@ -544,7 +549,8 @@ impl World {
         let live = (end == End::Clean || self.is_written()).then(|| self.digests());
         let durable = self.sites.iter().map(|site| site.log.as_ref().expect("there is a log").commit.durable_offset());
         let durable = durable.collect::<Vec<_>>();
-        let horizon_ns = |accident| self.ledgers.horizon_ns(policy, accident, self.ns, self.setup.is_slow(), &durable);
+        let is_slow = self.has_held_back();
+        let horizon_ns = |accident| self.ledgers.horizon_ns(policy, accident, self.ns, is_slow, &durable);
         // What may be lost if the power goes before a start is over.
         let at_worst_ns = horizon_ns(Accident::PowerCut);
         let mut horizon_ns = match end {

@@ -326,6 +326,16 @@ impl Intents {
         }
     }
 
+    /// Hashes of the keys that a transaction may write here; `None`: of all.
+    pub fn written_by(&self, age: Age) -> Option<impl Iterator<Item = u64>> {
+        let claim = self.entries.get(&age).map(|entry| &entry.claim);
+        if claim.is_some_and(|claim| claim.whole == Some(Access::Write)) {
+            return None;
+        }
+        let keys = claim.into_iter().flat_map(|claim| &claim.keys);
+        Some(keys.filter(|(_, access)| *access == Access::Write).map(|(hash, _)| *hash))
+    }
+
     fn form_whole_line(&mut self) {
         for (&age, &Entry { mode, standing, blocked, .. }) in &self.entries {
             match blocked {

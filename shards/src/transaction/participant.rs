@@ -75,6 +75,11 @@ impl Participant {
         self.intents.release(age);
     }
 
+    /// Hashes of the keys that a claimant may write here; `None`: of all.
+    pub fn written_by(&self, age: Age) -> Option<impl Iterator<Item = u64>> {
+        self.intents.written_by(age)
+    }
+
     /// The next claimant that was granted after waiting.
     pub fn next_granted(&mut self) -> Option<(Age, Verdict)> {
         let age = self.intents.next_granted()?;
