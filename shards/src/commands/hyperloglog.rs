@@ -30,7 +30,7 @@ pub const ROWS: &[Row] = &[
         .docs("hyperloglog", "2.8.9", "O(1) for each element", "Adds elements to a HyperLogLog; makes the key when it doesn't exist."),
     <Row>::new("pfcount", -2, Traits::READ, pfcount).keys(ALL_READ)
         .docs("hyperloglog", "2.8.9", "O(N) in the number of keys, with large constant times", "Estimates how many distinct elements were added to HyperLogLogs."),
-    <Row>::new("pfdebug", -3, GROWS.and(Traits::ADMIN), pfdebug).keys(SECOND)
+    <Row>::new("pfdebug", 3, GROWS.and(Traits::ADMIN), pfdebug).keys(SECOND)
         .docs("hyperloglog", "2.8.9", "O(1), with large constant times", "Shows how a HyperLogLog is kept, for those who debug it."),
     <Row>::new("pfmerge", -2, GROWS, pfmerge).keys(MERGED)
         .docs("hyperloglog", "2.8.9", "O(N) in the number of keys, with large constant times", "Merges HyperLogLogs into the first one."),
@@ -224,10 +224,6 @@ fn pfdebug(call: &mut Call<'_>) -> CommandResult {
         let name = String::from_utf8_lossy(call.args.at(1));
         return Err(CommandError::owned(format!("ERR Unknown PFDEBUG subcommand '{name}'")));
     };
-    if call.args.len() != 3 {
-        let name = String::from_utf8_lossy(call.args.at(1));
-        return Err(CommandError::owned(format!("ERR Wrong number of arguments for the '{name}' subcommand")));
-    }
     match name {
         "getreg" => {
             let mut registers = Registers::default();

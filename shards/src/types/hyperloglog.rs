@@ -16,7 +16,7 @@ mod sparse;
 mod tests;
 
 use crate::error::CommandError;
-use estimate::Histogram;
+use estimate::{Histogram, Pairs};
 use sparse::Outcome;
 pub use sparse::Run;
 
@@ -112,12 +112,18 @@ impl<'a> Sketch<'a> {
     }
     /// The estimate, whatever the header says.
     pub fn count(&self) -> Result<u64, CommandError> {
-        let mut histogram = Histogram::default();
         match self.encoding {
-            Encoding::Dense => dense::each_eight(self.registers(), |_, eight| histogram.add_eight(eight)),
-            Encoding::Sparse => sparse::walk(self.registers(), |_, run| histogram.add(run.value, run.len))?,
+            Encoding::Dense => {
+                let mut pairs = Pairs::default();
+                dense::each_four(self.registers(), |one, other| pairs.add(one, other));
+                Ok(pairs.histogram().estimate())
+            }
+            Encoding::Sparse => {
+                let mut histogram = Histogram::default();
+                sparse::walk(self.registers(), |_, run| histogram.add(run.value, run.len))?;
+                Ok(histogram.estimate())
+            }
         }
-        Ok(histogram.estimate())
     }
     /// Whether `mark` would change a register.
     #[inline]
@@ -165,14 +171,17 @@ impl Registers {
                 Ok(())
             }
             Encoding::Sparse => sparse::walk(sketch.registers(), |at, run| {
-                registers[at..at + run.len].iter_mut().for_each(|held| *held = run.value.max(*held));
+                if run.value > 0 {
+                    registers[at..at + run.len].iter_mut().for_each(|held| *held = run.value.max(*held));
+                }
             }),
         }
     }
     pub fn count(&self) -> u64 {
-        let mut histogram = Histogram::default();
-        self.0.as_chunks::<8>().0.iter().for_each(|eight| histogram.add_eight(*eight));
-        histogram.estimate()
+        let mut pairs = Pairs::default();
+        let pair = |low: u8, high: u8| low as u16 | (high as u16) << 6;
+        self.0.as_chunks::<4>().0.iter().for_each(|[a, b, c, d]| pairs.add(pair(*a, *b), pair(*c, *d)));
+        pairs.histogram().estimate()
     }
     pub fn values(&self) -> &[u8; REGISTERS] {
         &self.0

@@ -48,3 +48,12 @@ pub(super) fn each_eight(registers: &[u8], mut visit: impl FnMut(usize, [u8; 8])
         visit(group * 8, eight);
     }
 }
+
+/// All registers in groups of four, which fill three bytes, as two pairs of 6 bits each.
+#[inline]
+pub(super) fn each_four(registers: &[u8], mut visit: impl FnMut(u16, u16)) {
+    for [a, b, c] in registers.as_chunks::<3>().0 {
+        let word = *a as u32 | (*b as u32) << 8 | (*c as u32) << 16;
+        visit((word & 0xfff) as u16, (word >> 12) as u16);
+    }
+}

@@ -6,31 +6,52 @@ use super::{PATTERN_BITS, REGISTERS};
 const VALUES: usize = 64;
 /// 1 / (2 ln 2).
 const ALPHA: f64 = 0.721_347_520_444_481_7;
-/// Interleaved, as counting equal values one after the other would wait for each addition.
-const LANES: usize = 4;
 
 /// How many registers have each value.
-pub(super) struct Histogram([[u32; VALUES]; LANES]);
+pub(super) struct Histogram([u32; VALUES]);
 
 impl Default for Histogram {
     fn default() -> Self {
-        Histogram([[0; VALUES]; LANES])
+        Histogram([0; VALUES])
+    }
+}
+
+/// How many pairs of registers have each two values: half as many additions as one by one. Two tables in turn, as adding to
+/// one place again and again would wait for the addition before.
+pub(super) struct Pairs(Box<[[u16; VALUES * VALUES]; 2]>);
+
+impl Default for Pairs {
+    fn default() -> Self {
+        Pairs(Box::new([[0; VALUES * VALUES]; 2]))
+    }
+}
+
+impl Pairs {
+    /// Two pairs of values, 6 bits each.
+    #[inline]
+    pub fn add(&mut self, one: u16, other: u16) {
+        self.0[0][one as usize % (VALUES * VALUES)] += 1;
+        self.0[1][other as usize % (VALUES * VALUES)] += 1;
+    }
+    pub fn histogram(&self) -> Histogram {
+        let mut histogram = Histogram::default();
+        for table in self.0.iter() {
+            for (high, row) in table.as_chunks::<VALUES>().0.iter().enumerate() {
+                histogram.0[high] += row.iter().map(|count| *count as u32).sum::<u32>();
+                histogram.0.iter_mut().zip(row).for_each(|(sum, count)| *sum += *count as u32);
+            }
+        }
+        histogram
     }
 }
 
 impl Histogram {
     pub fn add(&mut self, value: u8, registers: usize) {
-        self.0[0][value as usize % VALUES] += registers as u32;
-    }
-    #[inline]
-    pub fn add_eight(&mut self, values: [u8; 8]) {
-        for (at, value) in values.into_iter().enumerate() {
-            self.0[at % LANES][value as usize % VALUES] += 1;
-        }
+        self.0[value as usize % VALUES] += registers as u32;
     }
     /// A crafted one may have no register that says anything, and so an estimate beyond all bounds.
     pub fn estimate(&self) -> u64 {
-        let registers = |value: usize| self.0.iter().map(|lane| lane[value]).sum::<u32>() as f64;
+        let registers = |value: usize| self.0[value] as f64;
         let all = REGISTERS as f64;
         let top = PATTERN_BITS as usize + 1;
         let highest = all * tau((all - registers(top)) / all);

@@ -71,17 +71,45 @@ pub(super) struct Found {
     first: usize,
 }
 
+/// Registers that a byte stands for if it is a run of its own; beyond all registers if it begins a run of two bytes.
+const LENGTHS: [u16; 256] = {
+    let mut lengths = [REGISTERS as u16 + 1; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        if byte as u8 & VALUE != 0 {
+            lengths[byte] = (byte as u16 & 3) + 1;
+        } else if byte as u8 & LONG_ZEROS == 0 {
+            lengths[byte] = byte as u16 + 1;
+        }
+        byte += 1;
+    }
+    lengths
+};
+
+/// Adding an element is looking for its register: eight bytes at a time as long as they end before it.
 #[inline]
 pub(super) fn find(runs: &[u8], index: usize) -> Option<Found> {
     let (mut at, mut before, mut first) = (0, 0, 0);
     loop {
-        let run = Run::read(runs, at)?;
-        if index < first + run.len {
-            return Some(Found { run, at, before, first });
+        while let Some(eight) = runs.get(at..at + 8) {
+            let len: usize = eight.iter().map(|byte| LENGTHS[*byte as usize] as usize).sum();
+            if index < first + len {
+                break;
+            }
+            before = at + 7;
+            at += 8;
+            first += len;
         }
-        before = at;
-        at += run.bytes();
-        first += run.len;
+        // One of the next eight bytes has it, or begins a run of two.
+        for _ in 0..8 {
+            let run = Run::read(runs, at)?;
+            if index < first + run.len {
+                return Some(Found { run, at, before, first });
+            }
+            before = at;
+            at += run.bytes();
+            first += run.len;
+        }
     }
 }
 
