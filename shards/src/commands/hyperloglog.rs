@@ -304,3 +304,77 @@ fn pfselftest(call: &mut Call<'_>) -> CommandResult {
     call.reply.ok();
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::strings::tested::Shard;
+
+    #[test]
+    fn only_a_changed_register_is_an_edit() {
+        let mut shard = Shard::new();
+        assert_eq!(shard.edits("PFADD h a b c"), 1);
+        assert_eq!(shard.edits("PFADD h a b c"), 0);
+        assert_eq!(shard.edits("PFADD h c d e f"), 1, "of a sparse one, all together");
+        assert_eq!(shard.edits("PFCOUNT h"), 0);
+        assert_eq!(shard.edits("PFDEBUG TODENSE h"), 1);
+        assert_eq!(shard.edits("PFDEBUG TODENSE h"), 0);
+        assert_eq!(shard.edits("PFADD h a f"), 0);
+        assert_eq!(shard.edits("PFADD h a x f y"), 2, "of a dense one, register by register");
+        assert_eq!(shard.edits("PFMERGE h"), 0);
+        assert_eq!(shard.edits("PFMERGE h h nokey"), 0);
+        assert_eq!(shard.edits("PFMERGE other h"), 1);
+    }
+
+    #[test]
+    fn failed_commands_make_no_edit() {
+        let mut shard = Shard::new();
+        shard.run("SET s text");
+        shard.run("SET n 1");
+        shard.run_words(&[b"SET", b"cut", b"HYLL\x01\0\0\0\0\0\0\0\0\0\0\x80\x40"]);
+        for command in [
+            "PFADD s a",
+            "PFADD n a",
+            "PFADD cut a",
+            "PFCOUNT cut",
+            "PFMERGE s",
+            "PFMERGE d s",
+            "PFMERGE d cut",
+            "PFDEBUG TODENSE cut",
+            "PFDEBUG GETREG cut",
+            "PFDEBUG DECODE cut",
+            "PFDEBUG DECODE nokey",
+        ] {
+            assert!(shard.run(command).starts_with('-'), "{command}");
+            assert_eq!(shard.edits(command), 0, "{command}");
+        }
+    }
+
+    #[test]
+    fn a_short_one_written_by_set_is_raw_once_something_was_added() {
+        let mut shard = Shard::new();
+        shard.run("PFADD h");
+        let bytes = b"HYLL\x01\0\0\0\0\0\0\0\0\0\0\x80\x7f\xff";
+        assert_eq!(shard.encoding("h"), "raw");
+        shard.run_words(&[b"SET", b"h", bytes]);
+        assert_eq!(shard.encoding("h"), "embstr");
+        assert_eq!(shard.run("PFADD h"), ":0\r\n");
+        assert_eq!(shard.encoding("h"), "raw");
+    }
+
+    #[test]
+    fn reads_count_as_hits_and_misses_and_writes_do_not() {
+        let mut shard = Shard::new();
+        shard.run("PFADD h a");
+        for (command, hits, misses) in
+            [("PFADD h b", 0, 0), ("PFCOUNT h", 1, 0), ("PFCOUNT h nokey", 1, 1), ("PFMERGE new h", 1, 1)]
+        {
+            let found = shard.lookups(command);
+            assert_eq!((found.hits, found.misses), (hits, misses), "{command}");
+        }
+    }
+
+    #[test]
+    fn the_self_test_passes() {
+        assert_eq!(Shard::new().run("PFSELFTEST"), "+OK\r\n");
+    }
+}

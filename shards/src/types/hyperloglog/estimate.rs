@@ -49,7 +49,7 @@ impl Histogram {
     pub fn add(&mut self, value: u8, registers: usize) {
         self.0[value as usize % VALUES] += registers as u32;
     }
-    /// A crafted one may have no register that says anything, and so an estimate beyond all bounds.
+    /// At most 2^63, which crafted registers can exceed: as an integer of a reply that is negative, and so it is in Redis.
     pub fn estimate(&self) -> u64 {
         let registers = |value: usize| self.0[value] as f64;
         let all = REGISTERS as f64;
@@ -58,7 +58,7 @@ impl Histogram {
         let sum = (1..top).rev().fold(highest, |sum, value| (sum + registers(value)) * 0.5);
         let sum = sum + all * sigma(registers(0) / all);
         let estimate = (ALPHA * all * all / sum).round();
-        estimate.min(i64::MAX as f64) as u64
+        estimate.min((1u64 << 63) as f64) as u64
     }
 }
 
