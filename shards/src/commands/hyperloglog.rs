@@ -326,6 +326,18 @@ mod tests {
     }
 
     #[test]
+    fn what_differs_is_logged_and_no_more() {
+        let mut shard = Shard::new();
+        shard.run("PFADD h a b c");
+        shard.run("PFADD one a x");
+        assert!(shard.edit_bytes("PFDEBUG TODENSE h") > 12_304);
+        assert!((1..40).contains(&shard.edit_bytes("PFADD h x")));
+        assert!((1..40).contains(&shard.edit_bytes("PFADD h y")));
+        shard.run("PFADD one z");
+        assert!((1..40).contains(&shard.edit_bytes("PFMERGE h one")), "one register is new");
+    }
+
+    #[test]
     fn failed_commands_make_no_edit() {
         let mut shard = Shard::new();
         shard.run("SET s text");

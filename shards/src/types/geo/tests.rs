@@ -133,6 +133,9 @@ fn searches_find_what_those_of_redis_do_in_the_same_order() {
         (15.0, 37.0, circle(190.0), Unit::Kilometers, &[13]),
         (15.0, 37.0, around(400.0, 400.0), Unit::Kilometers, &[12, 13]),
         (15.0, 37.0, around(100.0, 400.0), Unit::Kilometers, &[13]),
+        (13.36, 38.11, around(200.0, 400.0), Unit::Kilometers, &[12]),
+        (13.36, 38.11, around(320.0, 120.0), Unit::Kilometers, &[12]),
+        (13.36, 38.11, around(320.0, 140.0), Unit::Kilometers, &[12, 13]),
         (-17.0, -7.56, circle(3.0), Unit::Miles, &[7, 8]),
         (-17.0, -7.56, circle(9000.0), Unit::Kilometers, &[0, 9, 7, 8, 2, 6, 11, 12, 13]),
         (0.0, 0.0, circle(30_000.0), Unit::Kilometers, &[11, 12, 13, 2, 6, 1, 3, 10, 0, 9, 7, 8]),
@@ -144,6 +147,25 @@ fn searches_find_what_those_of_redis_do_in_the_same_order() {
     ] {
         let search = Search { center: Point { longitude, latitude }, shape, unit };
         assert_eq!(found(search), expected, "{search:?}");
+    }
+}
+
+#[test]
+fn a_search_near_a_pole_has_larger_cells() {
+    for (latitude, radius, step) in [
+        (0.0, 1000.0, 14),
+        (66.0, 1000.0, 14),
+        (66.5, 1000.0, 13),
+        (-66.5, 1000.0, 13),
+        (80.5, 1000.0, 12),
+        (0.0, 20_037_726.37, 1),
+        (80.5, 5_000_000.0, 1),
+        (0.0, 0.1, 26),
+        (0.0, 0.0, 26),
+    ] {
+        let center = Point { longitude: 0.01, latitude };
+        let search = Search { center, shape: Shape::Circle { radius }, unit: Unit::Meters };
+        assert_eq!(search.cells()[0].step, step, "{search:?}");
     }
 }
 

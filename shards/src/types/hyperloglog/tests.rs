@@ -19,7 +19,13 @@ fn of_elements(prefix: &str, count: usize) -> Draft {
 /// FNV-1a of all bytes but the cached count.
 fn digest(draft: &Draft) -> u64 {
     let bytes = draft.bytes()[..COUNT_AT].iter().chain(&draft.bytes()[HEADER_BYTES..]);
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ byte as u64).wrapping_mul(0x100_0000_01b3))
+    bytes.fold(FNV_OFFSET, fnv_1a)
+}
+
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+
+fn fnv_1a(hash: u64, byte: &u8) -> u64 {
+    (hash ^ *byte as u64).wrapping_mul(0x100_0000_01b3)
 }
 
 fn text(draft: &Draft) -> String {
@@ -80,6 +86,23 @@ fn elements_of_every_length_hash_as_in_redis() {
     let expected = "0x719 1x1 0x663 1x1 0x2342 4x1 0x544 1x1 0x1362 2x1 0x62 2x1 0x240 2x1 0x964 1x1 0x2253 1x1 0x170 1x1 \
                     0x145 1x1 0x220 5x1 0x1374 8x1 0x1157 1x1 0x148 4x1 0x333 2x1 0x935 2x1 0x473 1x1 0x2262 ";
     assert_eq!(text(&draft), expected);
+}
+
+/// Registers close to each other: runs are split and joined all the time.
+#[test]
+fn neighbours_are_joined_as_in_redis() {
+    let mut draft = Draft::default();
+    let mut digest = FNV_OFFSET;
+    let mut added = 0;
+    for n in 0..400_000 {
+        let mark = Mark::of(format!("n{n}").as_bytes());
+        if mark.index < 40 {
+            draft.add(mark, SPARSE_BYTES_MAX).expect("a sound one");
+            digest = draft.bytes()[HEADER_BYTES..].iter().fold(digest, fnv_1a);
+            added += 1;
+        }
+    }
+    assert_eq!((added, digest), (989, 0x4f4af6c5c407fceb), "of the bytes after each element");
 }
 
 #[test]
