@@ -88,7 +88,7 @@ fn elements_of_every_length_hash_as_in_redis() {
     assert_eq!(text(&draft), expected);
 }
 
-/// Registers close to each other: runs are split and joined all the time.
+/// Registers close to each other and of few values: runs are split and joined all the time.
 #[test]
 fn neighbours_are_joined_as_in_redis() {
     let mut draft = Draft::default();
@@ -96,13 +96,13 @@ fn neighbours_are_joined_as_in_redis() {
     let mut added = 0;
     for n in 0..400_000 {
         let mark = Mark::of(format!("n{n}").as_bytes());
-        if mark.index < 40 {
+        if mark.index < 40 && mark.count <= 2 {
             draft.add(mark, SPARSE_BYTES_MAX).expect("a sound one");
             digest = draft.bytes()[HEADER_BYTES..].iter().fold(digest, fnv_1a);
             added += 1;
         }
     }
-    assert_eq!((added, digest), (989, 0x4f4af6c5c407fceb), "of the bytes after each element");
+    assert_eq!((added, digest), (742, 0x79f77eb08005d3c4), "of the bytes after each element");
 }
 
 #[test]
