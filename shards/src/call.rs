@@ -68,11 +68,13 @@ pub struct Limits {
     pub string_bytes_max: u64,
     /// Whether `maxmemory-policy` is one of the LFU kind (OBJECT FREQ, OBJECT IDLETIME).
     pub lfu: bool,
+    /// `hll-sparse-max-bytes`: the longest string that a HyperLogLog may be as runs.
+    pub sparse_sketch_bytes_max: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { string_bytes_max: 512 << 20, lfu: false }
+        Limits { string_bytes_max: 512 << 20, lfu: false, sparse_sketch_bytes_max: 3000 }
     }
 }
 

@@ -18,6 +18,7 @@ pub mod row;
 pub mod slot;
 pub mod snapshot;
 pub mod transaction;
+pub mod types;
 pub mod units;
 pub mod unsettled;
 pub mod wal;

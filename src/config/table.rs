@@ -156,6 +156,7 @@ pub const SETTINGS: &[Setting] = &[
     used("tcp-keepalive", COUNT, "300", Live, "Seconds between TCP keepalive probes; 0 for none."),
     used("tcp-backlog", integer(1, I32_MAX), "511", Start, "Length of the queue of connections not yet accepted; the kernel caps it at net.core.somaxconn."),
     used("proto-max-bulk-len", Memory { min: MB, max: 512 * MB }, "512mb", Live, "The longest argument, and the longest string a command may build."),
+    used("hll-sparse-max-bytes", integer(0, i64::MAX), "3000", Live, "The longest string a HyperLogLog may be before it becomes dense (12,304 bytes)."),
     used("client-query-buffer-limit", Memory { min: MB, max: 4 * GB - 1 }, "1gb", Live, "The longest request; a client that sends more is disconnected."),
     used("client-output-buffer-limit", OutputLimits, "normal 1gb 0 0 replica 256mb 64mb 60 pubsub 32mb 8mb 60", Live, "Unread replies at which a client is disconnected, per class: at once (hard), or (soft) after so many seconds; 0 for no limit. Unlike Redis, normal clients have one."),
 
@@ -237,7 +238,6 @@ pub const SETTINGS: &[Setting] = &[
     stored("set-max-listpack-value", integer(0, i64::MAX), "64", "Threshold that OBJECT ENCODING reports by."),
     stored("zset-max-listpack-entries", integer(0, i64::MAX), "128", "Threshold that OBJECT ENCODING reports by."),
     stored("zset-max-listpack-value", integer(0, i64::MAX), "64", "Threshold that OBJECT ENCODING reports by."),
-    stored("hll-sparse-max-bytes", integer(0, i64::MAX), "3000", "Representation of HyperLogLogs."),
     stored("stream-node-max-bytes", ANY_MEMORY, "4096", "Representation of streams."),
     stored("stream-node-max-entries", integer(0, i64::MAX), "100", "Representation of streams."),
     stored("activerehashing", YesNo, "yes", "Tables always grow step by step."),

@@ -65,6 +65,7 @@ pub struct Config {
     pub tcp_keepalive_seconds: u32,
     pub tcp_backlog: u32,
     pub bulk_bytes_max: u64,
+    pub sparse_sketch_bytes_max: u64,
     pub query_bytes_max: u64,
     pub output_normal: OutputLimit,
     pub output_replica: OutputLimit,
@@ -134,6 +135,7 @@ impl Config {
             tcp_keepalive_seconds: s.integer("tcp-keepalive") as u32,
             tcp_backlog: s.integer("tcp-backlog") as u32,
             bulk_bytes_max: s.bytes("proto-max-bulk-len"),
+            sparse_sketch_bytes_max: s.integer("hll-sparse-max-bytes") as u64,
             query_bytes_max: s.bytes("client-query-buffer-limit"),
             output_normal,
             output_replica,
@@ -189,7 +191,11 @@ impl Config {
 
     /// The limits that commands check on a shard.
     pub fn shard_limits(&self) -> shards::call::Limits {
-        shards::call::Limits { string_bytes_max: self.bulk_bytes_max, lfu: self.maxmemory_policy.ends_with("-lfu") }
+        shards::call::Limits {
+            string_bytes_max: self.bulk_bytes_max,
+            lfu: self.maxmemory_policy.ends_with("-lfu"),
+            sparse_sketch_bytes_max: self.sparse_sketch_bytes_max,
+        }
     }
 }
 

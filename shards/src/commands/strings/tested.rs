@@ -48,6 +48,12 @@ impl Shard {
         self.run(line);
         self.owner.keyspace.edit_count() - before
     }
+    /// Bytes of the edits that a command made, as they go to the log.
+    pub fn edit_bytes(&mut self, line: &str) -> usize {
+        let before = self.owner.keyspace.edits().len();
+        self.run(line);
+        self.owner.keyspace.edits().len() - before
+    }
     /// Lookups that a command counted.
     pub fn lookups(&mut self, line: &str) -> Lookups {
         self.owner.keyspace.reset_lookups();
