@@ -51,15 +51,17 @@ enum Change {
     Nothing,
     /// A part of the new string, at its own offset.
     Part(Range<usize>),
-    /// All of it: it is shorter.
+    /// All of it: it is shorter, or has become dense. A dense one never grows, so it gets no room to grow into, as it would
+    /// from a splice.
     Whole,
 }
 
 impl Change {
-    fn between(old: &[u8], new: &[u8]) -> Change {
+    fn between(sketch: Sketch<'_>, draft: &Draft) -> Change {
+        let (old, new) = (sketch.bytes(), draft.bytes());
         let same = |(old, new): &(&u8, &u8)| old == new;
         let start = old.iter().zip(new).take_while(same).count();
-        if new.len() < old.len() {
+        if new.len() < old.len() || draft.sketch().encoding() != sketch.encoding() {
             Change::Whole
         } else if new.len() > old.len() {
             Change::Part(start..new.len())
@@ -154,7 +156,7 @@ fn add_to_sparse(call: &mut Call<'_>, key: &[u8], elements: Args<'_>) -> Command
     let sketch = found(call, key);
     let mut draft = Draft::of(sketch);
     add_all(&mut draft, elements, call.limits.sparse_sketch_bytes_max)?;
-    Change::between(sketch.bytes(), draft.bytes()).write(call, key, draft.bytes());
+    Change::between(sketch, &draft).write(call, key, draft.bytes());
     Ok(())
 }
 
@@ -200,7 +202,7 @@ fn pfmerge(call: &mut Call<'_>) -> CommandResult {
         draft.add(mark, call.limits.sparse_sketch_bytes_max)?;
     }
     draft.invalidate();
-    match sketch.map(|sketch| Change::between(sketch.bytes(), draft.bytes())) {
+    match sketch.map(|sketch| Change::between(sketch, &draft)) {
         None => call.keyspace.put_raw(call.db, key, draft.bytes(), NewDeadline::None),
         Some(change) => {
             if !change.write(call, key, draft.bytes()) {
@@ -383,6 +385,17 @@ mod tests {
             let found = shard.lookups(command);
             assert_eq!((found.hits, found.misses), (hits, misses), "{command}");
         }
+    }
+
+    #[test]
+    fn one_that_became_dense_takes_no_more_memory_than_if_it_had_been_set() {
+        let (mut grown, mut set) = (Shard::new(), Shard::new());
+        for n in 0..3000 {
+            grown.run(&format!("PFADD h {n}"));
+        }
+        assert_eq!(grown.run("STRLEN h"), ":12304\r\n");
+        set.run_words(&[b"SET", b"h", &[0; 12_304]]);
+        assert_eq!(grown.bytes_used(), set.bytes_used());
     }
 
     #[test]

@@ -60,6 +60,10 @@ impl Shard {
         self.run(line);
         self.owner.keyspace.lookups()
     }
+    /// Bytes that the keyspace takes.
+    pub fn bytes_used(&self) -> usize {
+        self.owner.keyspace.bytes_used()
+    }
     /// What OBJECT ENCODING says of a key.
     pub fn encoding(&self, key: &str) -> &'static str {
         self.owner.keyspace.peek(Db(0), key.as_bytes(), self.now).expect("the key exists").encoding().name()
