@@ -89,8 +89,19 @@ impl Point {
         let (latitude, to_latitude) = (radians(self.latitude), radians(to.latitude));
         let u = ((to_latitude - latitude) / 2.0).sin();
         let v = ((radians(to.longitude) - radians(self.longitude)) / 2.0).sin();
+        if v == 0.0 {
+            // As Redis does: by the formula, the last digit may be another.
+            return EARTH_RADIUS_METERS * (to_latitude - latitude).abs();
+        }
         2.0 * EARTH_RADIUS_METERS * (u * u + latitude.cos() * to_latitude.cos() * v * v).sqrt().asin()
     }
+}
+
+/// A distance as GEODIST and WITHDIST print it: four decimals. Redis scales it and then rounds ties to even, where
+/// formatting would round what is exactly stored.
+pub fn distance_text(distance: f64) -> String {
+    let scaled = (distance * 10_000.0).round_ties_even() as u64;
+    format!("{}.{:04}", scaled / 10_000, scaled % 10_000)
 }
 
 /// Units of distances.

@@ -205,3 +205,39 @@ fn no_score_and_no_size_is_too_odd() {
         point.geohash();
     }
 }
+
+#[test]
+fn the_last_digit_of_a_distance_is_that_of_redis() {
+    let point = |longitude, latitude| Point { longitude, latitude };
+    for (from, to, unit, expected) in [
+        // On one meridian.
+        (
+            point(49.621491730213165, -63.948136674245305),
+            point(49.621491730213165, 80.05325558061661),
+            Unit::Feet,
+            "52548366.3233",
+        ),
+        // In the middle between two texts, once scaled.
+        (
+            point(168.12809878360596, 83.49715605002177),
+            point(147.37956672906876, -84.26437794671335),
+            Unit::Feet,
+            "61291803.5174",
+        ),
+        (
+            point(-106.61859185696025, -41.16305023250835),
+            point(2.342939078807831, 12.187480497069195),
+            Unit::Feet,
+            "40948570.8094",
+        ),
+        (
+            point(96.8129891386498, -2.2494604355732983),
+            point(179.96467798948288, 65.10613924421627),
+            Unit::Meters,
+            "9917633.6314",
+        ),
+    ] {
+        assert_eq!(distance_text(from.distance(to) / unit.meters()), expected);
+    }
+    assert_eq!(distance_text(0.0), "0.0000");
+}
