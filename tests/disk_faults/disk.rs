@@ -177,6 +177,8 @@ impl Disk {
     pub fn fill(&self) -> Ballast {
         let folder = self.path().join("ballast");
         std::fs::create_dir_all(&folder).expect("a directory needs no new block but its own");
+        // What was freed a moment ago is space only once the file system's journal has it.
+        run(Command::new("sync").arg("-f").arg(self.path()));
         for (number, shift) in (12..=30).rev().enumerate() {
             for piece in 0.. {
                 let file = folder.join(format!("{number}-{piece}"));
