@@ -23,3 +23,4 @@ pub mod units;
 pub mod unsettled;
 pub mod wal;
 pub mod watches;
+pub mod wire;

@@ -103,9 +103,14 @@ impl Watches {
     /// Takes in an edit that `content` shows already.
     pub(crate) fn edited(&mut self, edit: &Edit<'_>, content: &impl Content) {
         match *edit {
-            Edit::Put { db, key, .. } | Edit::SetDeadline { db, key, .. } | Edit::Splice { db, key, .. } => {
-                self.written(content.hash(db, key), db, key);
-            }
+            Edit::Put { db, key, .. }
+            | Edit::PutCollection { db, key, .. }
+            | Edit::SetDeadline { db, key, .. }
+            | Edit::Splice { db, key, .. }
+            | Edit::Copy { to_db: db, to_key: key, .. } => self.written(content.hash(db, key), db, key),
+            // The last element may have gone, and the key with it.
+            Edit::Change { db, key, .. } if content.holds(db, key) => self.written(content.hash(db, key), db, key),
+            Edit::Change { db, key, .. } => self.removed(content.hash(db, key), db, key),
             Edit::Remove { db, key } => self.removed(content.hash(db, key), db, key),
             Edit::Rename { db, key, to_db, to_key } => {
                 self.removed(content.hash(db, key), db, key);

@@ -70,6 +70,16 @@ pub fn edit(edit: &Edit<'_>, values: bool) -> String {
             let expires = deadline.map_or(String::new(), |deadline| format!(" expires {}", expiry(deadline)));
             format!("{kind} {} {}{}{expires}", db.0, quoted(key), value(text))
         }
+        Edit::PutCollection { db, key, kind, changes, deadline, .. } => {
+            let expires = deadline.map_or(String::new(), |deadline| format!(" expires {}", expiry(deadline)));
+            format!("put-{} {} {}{}{expires}", kind.name(), db.0, quoted(key), value(quoted(changes)))
+        }
+        Edit::Change { db, key, kind, changes } => {
+            format!("change-{} {} {}{}", kind.name(), db.0, quoted(key), value(quoted(changes)))
+        }
+        Edit::Copy { db, key, to_db, to_key } => {
+            format!("copy {} {} to {} {}", db.0, quoted(key), to_db.0, quoted(to_key))
+        }
         Edit::Remove { db, key } => format!("remove {} {}", db.0, quoted(key)),
         Edit::SetDeadline { db, key, deadline } => {
             format!("deadline {} {} {}", db.0, quoted(key), deadline.map_or("none".into(), expiry))

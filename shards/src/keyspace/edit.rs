@@ -5,7 +5,9 @@
 //! bytes, deadlines as LEB128 of their packed form (0: none), integers as zigzag LEB128.
 
 use super::entry::StringRef;
+use crate::types::Kind;
 use crate::units::{Db, Deadline};
+use crate::wire::{self, Decoder, EditError, number, string, unzigzag, zigzag};
 
 const PUT_BYTES: u8 = 1;
 const PUT_INTEGER: u8 = 2;
@@ -18,6 +20,12 @@ const FLUSH_ALL: u8 = 8;
 const SWAP: u8 = 9;
 const PUT_RAW: u8 = 10;
 const NOTHING: u8 = 11;
+const PUT_COLLECTION: u8 = 12;
+const CHANGE: u8 = 13;
+const COPY: u8 = 14;
+
+/// In the byte that names a collection's kind: it is to be large, however few elements it has.
+const LARGE: u8 = 0x80;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Edit<'a> {
@@ -26,6 +34,29 @@ pub enum Edit<'a> {
         key: &'a [u8],
         value: StringRef<'a>,
         deadline: Option<Deadline>,
+    },
+    /// A new collection in place of whatever is there: that of no elements, with changes made to it.
+    PutCollection {
+        db: Db,
+        key: &'a [u8],
+        kind: Kind,
+        /// Kept in the form for many elements from the start.
+        is_large: bool,
+        changes: &'a [u8],
+        deadline: Option<Deadline>,
+    },
+    /// Changes to a collection, in the encoding of its type. One that is emptied by them is removed.
+    Change {
+        db: Db,
+        key: &'a [u8],
+        kind: Kind,
+        changes: &'a [u8],
+    },
+    Copy {
+        db: Db,
+        key: &'a [u8],
+        to_db: Db,
+        to_key: &'a [u8],
     },
     Remove {
         db: Db,
@@ -60,19 +91,6 @@ pub enum Edit<'a> {
     },
 }
 
-/// Bytes that are no edit of this version.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum EditError {
-    #[error("an edit ends in the middle")]
-    Truncated,
-    #[error("unknown kind of edit {0}")]
-    UnknownKind(u8),
-    #[error("a number in an edit is out of range")]
-    BadNumber,
-    #[error("an edit of database {0}, which is not there")]
-    NoSuchDatabase(u16),
-}
-
 impl<'a> Edit<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match *self {
@@ -84,12 +102,28 @@ impl<'a> Edit<'a> {
                 });
                 number(out, db.0 as u64);
                 string(out, key);
-                number(out, deadline.map_or(0, Deadline::to_bits));
+                wire::deadline(out, deadline);
                 match value {
                     StringRef::Integer(value) => number(out, zigzag(value)),
                     StringRef::Bytes(bytes) | StringRef::Raw(bytes) => string(out, bytes),
                 }
             }
+            Edit::PutCollection { db, key, kind, is_large, changes, deadline } => {
+                out.push(PUT_COLLECTION);
+                number(out, db.0 as u64);
+                string(out, key);
+                wire::deadline(out, deadline);
+                out.push(kind as u8 | if is_large { LARGE } else { 0 });
+                string(out, changes);
+            }
+            Edit::Change { db, key, kind, changes } => {
+                out.push(CHANGE);
+                number(out, db.0 as u64);
+                string(out, key);
+                out.push(kind as u8);
+                string(out, changes);
+            }
+            Edit::Copy { db, key, to_db, to_key } => two_keys(out, COPY, (db, key), (to_db, to_key)),
             Edit::Remove { db, key } => {
                 out.push(REMOVE);
                 number(out, db.0 as u64);
@@ -99,7 +133,7 @@ impl<'a> Edit<'a> {
                 out.push(SET_DEADLINE);
                 number(out, db.0 as u64);
                 string(out, key);
-                number(out, deadline.map_or(0, Deadline::to_bits));
+                wire::deadline(out, deadline);
             }
             Edit::Splice { db, key, offset, bytes } => {
                 out.push(SPLICE);
@@ -108,13 +142,7 @@ impl<'a> Edit<'a> {
                 number(out, offset);
                 string(out, bytes);
             }
-            Edit::Rename { db, key, to_db, to_key } => {
-                out.push(RENAME);
-                number(out, db.0 as u64);
-                string(out, key);
-                number(out, to_db.0 as u64);
-                string(out, to_key);
-            }
+            Edit::Rename { db, key, to_db, to_key } => two_keys(out, RENAME, (db, key), (to_db, to_key)),
             Edit::Flush { db } => {
                 out.push(FLUSH);
                 number(out, db.0 as u64);
@@ -133,10 +161,12 @@ impl<'a> Edit<'a> {
     pub fn keys(&self) -> [Option<(Db, &'a [u8])>; 2] {
         match *self {
             Edit::Put { db, key, .. }
+            | Edit::PutCollection { db, key, .. }
+            | Edit::Change { db, key, .. }
             | Edit::Remove { db, key }
             | Edit::SetDeadline { db, key, .. }
             | Edit::Splice { db, key, .. } => [Some((db, key)), None],
-            Edit::Rename { db, key, to_db, to_key } => [Some((db, key)), Some((to_db, to_key))],
+            Edit::Rename { db, key, to_db, to_key } | Edit::Copy { db, key, to_db, to_key } => [Some((db, key)), Some((to_db, to_key))],
             Edit::Flush { .. } | Edit::FlushAll | Edit::Swap { .. } | Edit::Nothing => [None, None],
         }
     }
@@ -149,12 +179,12 @@ impl<'a> Edit<'a> {
 
     /// The first edit in `bytes`, and how many bytes it took.
     pub fn decode(bytes: &'a [u8]) -> Result<(Edit<'a>, usize), EditError> {
-        let mut at = Decoder { bytes, at: 0 };
+        let mut at = Decoder::new(bytes);
         let kind = at.byte()?;
         let edit = match kind {
             PUT_BYTES | PUT_INTEGER | PUT_RAW => {
                 let (db, key) = (at.db()?, at.string()?);
-                let deadline = Deadline::from_bits(at.number()?);
+                let deadline = at.deadline()?;
                 let value = match kind {
                     PUT_INTEGER => StringRef::Integer(unzigzag(at.number()?)),
                     PUT_RAW => StringRef::Raw(at.string()?),
@@ -162,9 +192,22 @@ impl<'a> Edit<'a> {
                 };
                 Edit::Put { db, key, value, deadline }
             }
+            PUT_COLLECTION => {
+                let (db, key, deadline) = (at.db()?, at.string()?, at.deadline()?);
+                let byte = at.byte()?;
+                let kind = Kind::from_byte(byte & !LARGE)?;
+                Edit::PutCollection { db, key, kind, is_large: byte & LARGE != 0, changes: at.string()?, deadline }
+            }
+            CHANGE => Edit::Change {
+                db: at.db()?,
+                key: at.string()?,
+                kind: Kind::from_byte(at.byte()?)?,
+                changes: at.string()?,
+            },
+            COPY => Edit::Copy { db: at.db()?, key: at.string()?, to_db: at.db()?, to_key: at.string()? },
             REMOVE => Edit::Remove { db: at.db()?, key: at.string()? },
             SET_DEADLINE => {
-                Edit::SetDeadline { db: at.db()?, key: at.string()?, deadline: Deadline::from_bits(at.number()?) }
+                Edit::SetDeadline { db: at.db()?, key: at.string()?, deadline: at.deadline()? }
             }
             SPLICE => Edit::Splice { db: at.db()?, key: at.string()?, offset: at.number()?, bytes: at.string()? },
             RENAME => Edit::Rename { db: at.db()?, key: at.string()?, to_db: at.db()?, to_key: at.string()? },
@@ -174,7 +217,15 @@ impl<'a> Edit<'a> {
             SWAP => Edit::Swap { a: at.db()?, b: at.db()? },
             other => return Err(EditError::UnknownKind(other)),
         };
-        Ok((edit, at.at))
+        Ok((edit, at.at()))
+    }
+}
+
+fn two_keys(out: &mut Vec<u8>, kind: u8, from: (Db, &[u8]), to: (Db, &[u8])) {
+    out.push(kind);
+    for (db, key) in [from, to] {
+        number(out, db.0 as u64);
+        string(out, key);
     }
 }
 
@@ -226,64 +277,6 @@ impl EditLog {
     }
 }
 
-fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
-}
-
-fn number(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn string(out: &mut Vec<u8>, bytes: &[u8]) {
-    number(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-struct Decoder<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Decoder<'a> {
-    fn byte(&mut self) -> Result<u8, EditError> {
-        let byte = *self.bytes.get(self.at).ok_or(EditError::Truncated)?;
-        self.at += 1;
-        Ok(byte)
-    }
-    fn number(&mut self) -> Result<u64, EditError> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            if shift == 63 && byte > 1 {
-                return Err(EditError::BadNumber);
-            }
-            value |= ((byte & 0x7f) as u64) << shift;
-            if byte < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err(EditError::BadNumber)
-    }
-    fn db(&mut self) -> Result<Db, EditError> {
-        u16::try_from(self.number()?).map(Db).map_err(|_| EditError::BadNumber)
-    }
-    fn string(&mut self) -> Result<&'a [u8], EditError> {
-        let len = usize::try_from(self.number()?).map_err(|_| EditError::BadNumber)?;
-        let end = self.at.checked_add(len).ok_or(EditError::BadNumber)?;
-        let bytes = self.bytes.get(self.at..end).ok_or(EditError::Truncated)?;
-        self.at = end;
-        Ok(bytes)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,6 +290,16 @@ mod tests {
             put(StringRef::Integer(i64::MAX), None),
             put(StringRef::Bytes(b"value"), Some(Deadline::at(u64::MAX))),
             put(StringRef::Raw(&[0xff; 300]), None),
+            Edit::PutCollection {
+                db: Db(1),
+                key: b"key",
+                kind: Kind::Hash,
+                is_large: true,
+                changes: b"abc",
+                deadline,
+            },
+            Edit::Change { db: Db(1), key: b"key", kind: Kind::Stream, changes: b"abc" },
+            Edit::Copy { db: Db(1), key: b"a", to_db: Db(2), to_key: b"b" },
             Edit::Remove { db: Db(u16::MAX), key: b"" },
             Edit::SetDeadline { db: Db(0), key: b"key", deadline },
             Edit::SetDeadline { db: Db(0), key: b"key", deadline: None },

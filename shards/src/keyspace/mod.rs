@@ -19,7 +19,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use edit::{Edit, EditError};
+pub use crate::wire::EditError;
+pub use edit::Edit;
 pub use entry::{Encoding, Entry, StringRef, Value};
 
 use crate::random::Random;
@@ -488,14 +489,17 @@ impl<S: Store> Keyspace<S> {
     fn check(&self, edit: &Edit<'_>) -> Result<(), EditError> {
         let database = |db: Db| if db.0 < self.databases() { Ok(()) } else { Err(EditError::NoSuchDatabase(db.0)) };
         match *edit {
-            Edit::Put { db, .. } | Edit::Remove { db, .. } | Edit::SetDeadline { db, .. } | Edit::Flush { db } => {
+            Edit::Put { db, .. }
+            | Edit::PutCollection { db, .. }
+            | Edit::Change { db, .. }
+            | Edit::Remove { db, .. } | Edit::SetDeadline { db, .. } | Edit::Flush { db } => {
                 database(db)
             }
             Edit::Splice { db, offset, bytes, .. } => {
                 database(db)?;
                 if splice_fits(offset, bytes) { Ok(()) } else { Err(EditError::BadNumber) }
             }
-            Edit::Rename { db, to_db, .. } => database(db).and(database(to_db)),
+            Edit::Rename { db, to_db, .. } | Edit::Copy { db, to_db, .. } => database(db).and(database(to_db)),
             Edit::FlushAll | Edit::Nothing => Ok(()),
             Edit::Swap { a, b } => database(a).and(database(b)),
         }
@@ -507,6 +511,9 @@ impl<S: Store> Keyspace<S> {
                 let deadline = deadline.map_or(NewDeadline::None, NewDeadline::At);
                 self.put_string(db, key, value, deadline);
             }
+            Edit::PutCollection { db, key, kind, is_large, changes, deadline } => todo!(),
+            Edit::Change { db, key, kind, changes } => todo!(),
+            Edit::Copy { db, key, to_db, to_key } => todo!(),
             Edit::Splice { db, key, offset, bytes } => self.splice(db, key, offset as usize, bytes),
             Edit::Remove { db, key } => {
                 self.remove(db, key);

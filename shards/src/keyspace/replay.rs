@@ -1,9 +1,10 @@
 //! Reading edits back, in groups: while one edit waits for memory, that of the others is on its way too. What an
 //! edit does is the keyspace's; here is only when. Nothing is logged, and nothing allocated per edit.
 
-use super::edit::{Edit, EditError};
+use super::edit::Edit;
 use super::store::Store;
 use super::{Keyspace, NewDeadline};
+use crate::wire::EditError;
 
 /// Edits under way together: about as many cache misses as a core can have open, twice over.
 const GROUP: usize = 32;
@@ -68,7 +69,10 @@ impl<S: Store> Keyspace<S> {
                     let deadline = deadline.map_or(NewDeadline::None, NewDeadline::At);
                     self.store.put(db, hash, key, value, deadline, self.last_access.get());
                 }
-                Edit::Splice { .. }
+                Edit::PutCollection { .. }
+                | Edit::Change { .. }
+                | Edit::Copy { .. }
+                | Edit::Splice { .. }
                 | Edit::Remove { .. }
                 | Edit::SetDeadline { .. }
                 | Edit::Rename { .. }

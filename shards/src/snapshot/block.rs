@@ -221,13 +221,14 @@ impl BlockReader {
     }
 }
 
-/// All edits can be read, put entries into databases that exist, and are as many as the block says. Other kinds of edits
-/// have no place in a keyspace at rest, and some of them cost memory that the file does not have the bytes for.
+/// All edits can be read, put entries (a large collection in several edits) into databases that exist, and are as many as the
+/// block says. Other kinds of edits have no place in a keyspace at rest, and some of them cost memory that the file does not have the bytes for.
 fn check_entries(mut edits: &[u8], expected: u32, databases: u16) -> Result<(), SnapshotError> {
     let mut found = 0u32;
     while !edits.is_empty() {
         let (edit, used) = Edit::decode(edits).map_err(SnapshotError::BadEdits)?;
-        if !matches!(edit, Edit::Put { db, .. } if db.0 < databases) {
+        let puts = matches!(edit, Edit::Put { db, .. } | Edit::PutCollection { db, .. } | Edit::Change { db, .. } if db.0 < databases);
+        if !puts {
             return Err(SnapshotError::NoEntry { databases });
         }
         edits = &edits[used..];

@@ -353,6 +353,9 @@ fn changes_databases(mut edits: &[u8]) -> bool {
         match edit {
             Edit::Flush { .. } | Edit::FlushAll | Edit::Swap { .. } => return true,
             Edit::Put { .. }
+            | Edit::PutCollection { .. }
+            | Edit::Change { .. }
+            | Edit::Copy { .. }
             | Edit::Remove { .. }
             | Edit::SetDeadline { .. }
             | Edit::Splice { .. }

@@ -310,7 +310,10 @@ impl Twin {
     }
     fn edited(&mut self, edit: Edit<'_>, keyspace: &Keyspace) {
         for (watcher, db, key, seen) in &self.watches {
-            let named = edit.keys().contains(&Some((*db, key.as_slice())));
+            let named = match edit {
+                Edit::Copy { to_db, to_key, .. } => (to_db, to_key) == (*db, key.as_slice()),
+                _ => edit.keys().contains(&Some((*db, key.as_slice()))),
+            };
             let vacates = match edit {
                 Edit::Remove { .. } => true,
                 Edit::Rename { db: from, key: from_key, .. } => (from, from_key) == (*db, key.as_slice()),
