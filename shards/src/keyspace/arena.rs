@@ -56,7 +56,7 @@ pub(super) struct Arena {
     used: usize,
     pages: usize,
     /// Large collections nobody sees any more, to be freed piece by piece.
-    buried: Vec<Box<Large>>,
+    buried: Vec<Large>,
 }
 
 // SAFETY: the arena owns its pages and what is buried alone; nothing of them is bound to a thread.
@@ -122,7 +122,7 @@ impl Arena {
         self.used = self.used - before + after;
     }
     /// Takes a large collection that was counted, and frees it: at once, if it isn't too large for that.
-    pub(super) fn bury(&mut self, large: Box<Large>) {
+    pub(super) fn bury(&mut self, large: Large) {
         self.buried.push(large);
         self.free_buried();
     }
@@ -140,7 +140,7 @@ impl Arena {
     }
     /// Bytes of large collections that are buried and not freed yet.
     pub(super) fn buried_bytes(&self) -> usize {
-        self.buried.iter().map(|large| large.bytes_used()).sum()
+        self.buried.iter().map(Large::bytes_used).sum()
     }
     /// Bytes of all objects handed out, segments and large ones included, and of large collections.
     pub(super) fn used(&self) -> usize {

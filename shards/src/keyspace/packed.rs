@@ -229,7 +229,7 @@ impl Packed {
             unsafe { arena.free(buffer.memory.0, buffer.capacity) };
         }
         if old.kind() == LARGE {
-            arena.bury(self.take_large(&old));
+            arena.bury(*self.take_large(&old));
         }
         self.reshape(&old, &new, deadline);
         self.write_value(arena, &new, value);
@@ -335,7 +335,7 @@ impl Packed {
             unsafe { arena.free(buffer.memory.0, buffer.capacity) };
         }
         if shape.kind() == LARGE {
-            arena.bury(self.take_large(&shape));
+            arena.bury(*self.take_large(&shape));
         }
         // SAFETY: the caller's promise; entries are allocated with the bytes of their shape, or of one with the same
         // capacity.

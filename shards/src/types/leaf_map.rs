@@ -368,11 +368,17 @@ mod tests {
     #[test]
     fn a_clone_keeps_its_content_while_the_other_changes() {
         let mut map = LeafMap::new(1);
-        (0..5000).for_each(|n: u32| drop(map.insert(&n.to_le_bytes(), b"old")));
+        (0..5000).for_each(|n: u32| {
+            map.insert(&n.to_le_bytes(), b"old");
+        });
         let clone = map.clone();
         (0..5000).for_each(|n: u32| match n % 2 {
-            0 => drop(map.remove(&n.to_le_bytes())),
-            _ => drop(map.insert(&n.to_le_bytes(), b"newer")),
+            0 => {
+                map.remove(&n.to_le_bytes());
+            }
+            _ => {
+                map.insert(&n.to_le_bytes(), b"newer");
+            }
         });
         clone.check_invariants();
         assert!((0..5000u32).all(|n| clone.get(&n.to_le_bytes()) == Some(b"old")));
@@ -383,10 +389,14 @@ mod tests {
         for grows in [true, false] {
             let mut map = LeafMap::keys_only(7);
             let first = if grows { 300 } else { 20_000 };
-            (0..first).for_each(|n: u32| drop(map.insert(&n.to_le_bytes(), b"")));
+            (0..first).for_each(|n: u32| {
+                map.insert(&n.to_le_bytes(), b"");
+            });
             let (mut cursor, mut seen, mut next) = (0, BTreeSet::new(), first);
             loop {
-                cursor = map.scan(cursor, 10, &mut |key, _| drop(seen.insert(key.to_vec())));
+                cursor = map.scan(cursor, 10, &mut |key, _| {
+                    seen.insert(key.to_vec());
+                });
                 if cursor == 0 {
                     break;
                 }
@@ -408,7 +418,9 @@ mod tests {
     #[test]
     fn elements_are_drawn_about_equally_often() {
         let mut map = LeafMap::keys_only(7);
-        (0..1000u32).for_each(|n| drop(map.insert(&n.to_le_bytes(), b"")));
+        (0..1000u32).for_each(|n| {
+            map.insert(&n.to_le_bytes(), b"");
+        });
         let (mut random, mut counts) = (Random::new(3), BTreeMap::new());
         (0..100_000).for_each(|_| *counts.entry(map.random(&mut random).expect("there").0).or_insert(0) += 1);
         assert_eq!(counts.len(), 1000);
@@ -429,7 +441,9 @@ mod tests {
     #[test]
     fn freeing_it_piece_by_piece_gives_all_back() {
         let mut map = LeafMap::new(1);
-        (0..5000u32).for_each(|n| drop(map.insert(&n.to_le_bytes(), b"v")));
+        (0..5000u32).for_each(|n| {
+            map.insert(&n.to_le_bytes(), b"v");
+        });
         while map.free(10) {}
         assert_eq!(map.leaf_bytes, 0);
     }
