@@ -5,6 +5,7 @@ mod elements;
 pub mod hashes;
 pub mod hyperloglog;
 pub mod keys;
+pub mod lists;
 pub mod sets;
 pub mod strings;
 
@@ -18,5 +19,6 @@ pub const FAMILIES: &[&[Row]] = &[
     keys::ROWS,
     sets::ROWS,
     hashes::ROWS,
+    lists::ROWS,
     std::slice::from_ref(&keys::DEBUG_OBJECT),
 ];
