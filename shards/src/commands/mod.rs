@@ -1,12 +1,24 @@
 //! The shard's command families, one file each with its table of rows on top.
 
 pub mod bitmaps;
+mod elements;
+pub mod hashes;
 pub mod hyperloglog;
 pub mod keys;
+pub mod lists;
+pub mod sets;
 pub mod strings;
 
 use crate::row::Row;
 
 /// Every family's table.
-pub const FAMILIES: &[&[Row]] =
-    &[strings::ROWS, bitmaps::ROWS, hyperloglog::ROWS, keys::ROWS, std::slice::from_ref(&keys::DEBUG_OBJECT)];
+pub const FAMILIES: &[&[Row]] = &[
+    strings::ROWS,
+    bitmaps::ROWS,
+    hyperloglog::ROWS,
+    keys::ROWS,
+    sets::ROWS,
+    hashes::ROWS,
+    lists::ROWS,
+    std::slice::from_ref(&keys::DEBUG_OBJECT),
+];

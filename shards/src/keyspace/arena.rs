@@ -6,6 +6,7 @@
 //! its size again: entries know theirs, and no header per object is needed.
 
 use super::segment::Segment;
+use crate::types::Large;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc};
 use std::ptr::NonNull;
 
@@ -22,6 +23,8 @@ const SEGMENT_PAGE_BYTES: usize = 256 << 10;
 const HEADER_BYTES: usize = 64;
 /// Sizes beyond the classes are rounded to this, so that a value that grows a little stays where it is.
 const LARGE_STEP: usize = 128;
+/// Nodes of a large collection that are freed at a time: some 10 us.
+const BURIED_NODES: usize = 128;
 /// Slots of the table hold this many bits of an address.
 const ADDRESS_BITS: u32 = 48;
 
@@ -52,14 +55,16 @@ pub(super) struct Arena {
     with_room: [*mut Page; CLASSES],
     used: usize,
     pages: usize,
+    /// Large collections nobody sees any more, to be freed piece by piece.
+    buried: Vec<Large>,
 }
 
-// SAFETY: the arena owns its pages alone; nothing of them is bound to a thread.
+// SAFETY: the arena owns its pages and what is buried alone; nothing of them is bound to a thread.
 unsafe impl Send for Arena {}
 
 impl Default for Arena {
     fn default() -> Self {
-        Arena { with_room: [std::ptr::null_mut(); CLASSES], used: 0, pages: 0 }
+        Arena { with_room: [std::ptr::null_mut(); CLASSES], used: 0, pages: 0, buried: Vec::new() }
     }
 }
 
@@ -112,7 +117,32 @@ impl Arena {
         // SAFETY: the caller's promise.
         unsafe { self.give_back(segment.cast(), SEGMENT_CLASS) };
     }
-    /// Bytes of all objects handed out, segments and large ones included.
+    /// Counts the memory of large collections, which is the global allocator's.
+    pub(super) fn large_changed(&mut self, before: usize, after: usize) {
+        self.used = self.used - before + after;
+    }
+    /// Takes a large collection that was counted, and frees it: at once, if it isn't too large for that.
+    pub(super) fn bury(&mut self, large: Large) {
+        self.buried.push(large);
+        self.free_buried();
+    }
+    /// Frees a piece of what is buried; whether there is more.
+    pub(super) fn free_buried(&mut self) -> bool {
+        let Some(large) = self.buried.last_mut() else { return false };
+        let before = large.bytes_used();
+        let more = large.free(BURIED_NODES);
+        let after = if more { large.bytes_used() } else { 0 };
+        self.used = self.used - before + after;
+        if !more {
+            self.buried.pop();
+        }
+        !self.buried.is_empty()
+    }
+    /// Bytes of large collections that are buried and not freed yet.
+    pub(super) fn buried_bytes(&self) -> usize {
+        self.buried.iter().map(Large::bytes_used).sum()
+    }
+    /// Bytes of all objects handed out, segments and large ones included, and of large collections.
     pub(super) fn used(&self) -> usize {
         self.used
     }

@@ -4,8 +4,8 @@
 //! Encoding: `kind u8`, then the fields in the order of the variant: `db` LEB128, byte strings as LEB128 length and
 //! bytes, deadlines as LEB128 of their packed form (0: none), integers as zigzag LEB128.
 
-use super::entry::StringRef;
-use crate::types::Kind;
+use super::entry::{Entry, StringRef, Value};
+use crate::types::{CollectionRef, Kind};
 use crate::units::{Db, Deadline};
 use crate::wire::{self, Decoder, EditError, number, string, unzigzag, zigzag};
 
@@ -26,6 +26,9 @@ const COPY: u8 = 14;
 
 /// In the byte that names a collection's kind: it is to be large, however few elements it has.
 const LARGE: u8 = 0x80;
+
+/// About how many bytes of changes an edit has that puts a part of a large collection.
+const PIECE_BYTES: usize = 64 << 10;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Edit<'a> {
@@ -166,7 +169,9 @@ impl<'a> Edit<'a> {
             | Edit::Remove { db, key }
             | Edit::SetDeadline { db, key, .. }
             | Edit::Splice { db, key, .. } => [Some((db, key)), None],
-            Edit::Rename { db, key, to_db, to_key } | Edit::Copy { db, key, to_db, to_key } => [Some((db, key)), Some((to_db, to_key))],
+            Edit::Rename { db, key, to_db, to_key } | Edit::Copy { db, key, to_db, to_key } => {
+                [Some((db, key)), Some((to_db, to_key))]
+            }
             Edit::Flush { .. } | Edit::FlushAll | Edit::Swap { .. } | Edit::Nothing => [None, None],
         }
     }
@@ -175,6 +180,30 @@ impl<'a> Edit<'a> {
         let mut out = Vec::new();
         self.encode(&mut out);
         out
+    }
+
+    /// The edit that puts an entry; of a large collection the first of several, with where its changes go on.
+    pub(super) fn put(db: Db, entry: &Entry<'a>, changes: &'a mut Vec<u8>) -> (Edit<'a>, Option<u64>) {
+        let (key, deadline) = (entry.key(), entry.deadline());
+        let (is_large, bytes_max) = match entry.value() {
+            Value::String(value) => return (Edit::Put { db, key, value, deadline }, None),
+            Value::Small(..) => (false, usize::MAX),
+            Value::Large(_) => (true, PIECE_BYTES),
+        };
+        let collection = entry.value().collection().expect("it is no string");
+        let next = collection.export(0, bytes_max, changes);
+        (Edit::PutCollection { db, key, kind: collection.kind(), is_large, changes, deadline }, next)
+    }
+    /// One that follows on `put`, with where to go on.
+    pub(super) fn put_more(
+        db: Db,
+        key: &'a [u8],
+        collection: CollectionRef<'_>,
+        from: u64,
+        changes: &'a mut Vec<u8>,
+    ) -> (Edit<'a>, Option<u64>) {
+        let next = collection.export(from, PIECE_BYTES, changes);
+        (Edit::Change { db, key, kind: collection.kind(), changes }, next)
     }
 
     /// The first edit in `bytes`, and how many bytes it took.
@@ -206,9 +235,7 @@ impl<'a> Edit<'a> {
             },
             COPY => Edit::Copy { db: at.db()?, key: at.string()?, to_db: at.db()?, to_key: at.string()? },
             REMOVE => Edit::Remove { db: at.db()?, key: at.string()? },
-            SET_DEADLINE => {
-                Edit::SetDeadline { db: at.db()?, key: at.string()?, deadline: at.deadline()? }
-            }
+            SET_DEADLINE => Edit::SetDeadline { db: at.db()?, key: at.string()?, deadline: at.deadline()? },
             SPLICE => Edit::Splice { db: at.db()?, key: at.string()?, offset: at.number()?, bytes: at.string()? },
             RENAME => Edit::Rename { db: at.db()?, key: at.string()?, to_db: at.db()?, to_key: at.string()? },
             FLUSH => Edit::Flush { db: at.db()? },
@@ -290,14 +317,7 @@ mod tests {
             put(StringRef::Integer(i64::MAX), None),
             put(StringRef::Bytes(b"value"), Some(Deadline::at(u64::MAX))),
             put(StringRef::Raw(&[0xff; 300]), None),
-            Edit::PutCollection {
-                db: Db(1),
-                key: b"key",
-                kind: Kind::Hash,
-                is_large: true,
-                changes: b"abc",
-                deadline,
-            },
+            Edit::PutCollection { db: Db(1), key: b"key", kind: Kind::Hash, is_large: true, changes: b"abc", deadline },
             Edit::Change { db: Db(1), key: b"key", kind: Kind::Stream, changes: b"abc" },
             Edit::Copy { db: Db(1), key: b"a", to_db: Db(2), to_key: b"b" },
             Edit::Remove { db: Db(u16::MAX), key: b"" },

@@ -1,7 +1,13 @@
 //! What readers see of an entry, independent of the engine that stores it.
 
-use crate::error::CommandError;
+use crate::error::{CommandError, WRONG_TYPE};
 use crate::numbers::parse_integer;
+use crate::types::hash::HashRef;
+use crate::types::list::ListRef;
+use crate::types::set::SetRef;
+use crate::types::sorted_set::SortedSetRef;
+use crate::types::stream::StreamRef;
+use crate::types::{CollectionRef, Kind, Large, digest_bytes, mix};
 use crate::units::{Db, Deadline};
 use std::borrow::Cow;
 
@@ -55,10 +61,24 @@ impl<'a> StringRef<'a> {
     }
 }
 
-/// What a key holds. Later types are further variants.
-#[derive(Clone, Copy, Debug)]
+/// What a key holds.
+#[derive(Clone, Copy)]
 pub enum Value<'a> {
     String(StringRef<'a>),
+    /// A small collection: its pack.
+    Small(Kind, &'a [u8]),
+    Large(&'a Large),
+}
+
+impl<'a> Value<'a> {
+    /// The collection, if it is one.
+    pub fn collection(&self) -> Option<CollectionRef<'a>> {
+        match *self {
+            Value::String(_) => None,
+            Value::Small(kind, pack) => Some(CollectionRef::small(kind, pack)),
+            Value::Large(large) => Some(large.view()),
+        }
+    }
 }
 
 /// Names of OBJECT ENCODING.
@@ -67,6 +87,7 @@ pub enum Encoding {
     Int,
     Embstr,
     Raw,
+    Collection(&'static str),
 }
 
 impl Encoding {
@@ -75,6 +96,7 @@ impl Encoding {
             Encoding::Int => "int",
             Encoding::Embstr => "embstr",
             Encoding::Raw => "raw",
+            Encoding::Collection(name) => name,
         }
     }
 }
@@ -82,8 +104,11 @@ impl Encoding {
 /// Longest string that Redis embeds in its object (OBJECT ENCODING says `embstr`).
 const EMBSTR_BYTES_MAX: usize = 44;
 
+/// The first deadline among the elements of a collection, on each clock.
+pub(super) type NextDeadlines = [Option<Deadline>; 2];
+
 /// A key and what it holds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Entry<'a> {
     pub(super) key: &'a [u8],
     pub(super) value: Value<'a>,
@@ -109,21 +134,56 @@ impl<'a> Entry<'a> {
     pub fn string(&self) -> Result<StringRef<'a>, CommandError> {
         match self.value {
             Value::String(value) => Ok(value),
+            Value::Small(..) | Value::Large(_) => Err(WRONG_TYPE),
         }
+    }
+    /// The collection, or WRONGTYPE.
+    pub fn collection(&self) -> Result<CollectionRef<'a>, CommandError> {
+        self.value.collection().ok_or(WRONG_TYPE)
+    }
+    pub fn hash(&self) -> Result<HashRef<'a>, CommandError> {
+        if let Some(CollectionRef::Hash(view)) = self.value.collection() { Ok(view) } else { Err(WRONG_TYPE) }
+    }
+    pub fn list(&self) -> Result<ListRef<'a>, CommandError> {
+        if let Some(CollectionRef::List(view)) = self.value.collection() { Ok(view) } else { Err(WRONG_TYPE) }
+    }
+    pub fn set(&self) -> Result<SetRef<'a>, CommandError> {
+        if let Some(CollectionRef::Set(view)) = self.value.collection() { Ok(view) } else { Err(WRONG_TYPE) }
+    }
+    pub fn sorted_set(&self) -> Result<SortedSetRef<'a>, CommandError> {
+        if let Some(CollectionRef::SortedSet(view)) = self.value.collection() { Ok(view) } else { Err(WRONG_TYPE) }
+    }
+    pub fn stream(&self) -> Result<StreamRef<'a>, CommandError> {
+        if let Some(CollectionRef::Stream(view)) = self.value.collection() { Ok(view) } else { Err(WRONG_TYPE) }
     }
     /// A hash of what clients can see of the entry: the same in every process, on every machine, whatever the
     /// engine. (Encodings and access bits are no part of it.)
     pub(super) fn digest(&self, db: Db) -> u64 {
-        let mut digits = itoa::Buffer::new();
-        let Value::String(value) = self.value;
-        let fields = [self.key, value.as_bytes(&mut digits)];
         let start = mix(mix(0, db.0 as u64), self.deadline.map_or(0, Deadline::to_bits));
-        fields.into_iter().fold(start, digest_bytes)
+        let start = digest_bytes(start, self.key);
+        match self.value {
+            Value::String(value) => digest_bytes(start, value.as_bytes(&mut itoa::Buffer::new())),
+            Value::Small(..) | Value::Large(_) => {
+                let collection = self.value.collection().expect("it is one");
+                mix(mix(start, collection.kind() as u64), collection.digest())
+            }
+        }
+    }
+    /// When the first of its elements expires, on each clock.
+    pub(super) fn next_deadlines(&self) -> NextDeadlines {
+        match self.value {
+            Value::Small(Kind::Hash, _) | Value::Large(Large::Hash(_)) => {
+                self.value.collection().expect("it is one").next_deadlines()
+            }
+            Value::String(_) | Value::Small(..) | Value::Large(_) => [None, None],
+        }
     }
     /// The name that TYPE replies.
     pub fn type_name(&self) -> &'static str {
         match self.value {
             Value::String(_) => "string",
+            Value::Small(kind, _) => kind.name(),
+            Value::Large(large) => large.kind().name(),
         }
     }
     pub fn encoding(&self) -> Encoding {
@@ -131,24 +191,9 @@ impl<'a> Entry<'a> {
             Value::String(StringRef::Integer(_)) => Encoding::Int,
             Value::String(StringRef::Bytes(bytes)) if bytes.len() <= EMBSTR_BYTES_MAX => Encoding::Embstr,
             Value::String(StringRef::Bytes(_) | StringRef::Raw(_)) => Encoding::Raw,
+            Value::Small(..) | Value::Large(_) => {
+                Encoding::Collection(self.value.collection().expect("it is one").encoding())
+            }
         }
     }
-}
-
-/// Length and bytes, eight at a time.
-fn digest_bytes(digest: u64, bytes: &[u8]) -> u64 {
-    let words = bytes.chunks(8).map(|chunk| {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        u64::from_le_bytes(word)
-    });
-    words.fold(mix(digest, bytes.len() as u64), mix)
-}
-
-/// A step of splitmix64 (Steele et al., OOPSLA 2014) over the digest so far and a word.
-fn mix(digest: u64, word: u64) -> u64 {
-    let z = (digest ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

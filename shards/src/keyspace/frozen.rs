@@ -16,7 +16,9 @@ use super::entry::{Entry, Value};
 use super::packed::{Mark, Packed};
 use super::segment::Segment;
 use super::table::prefetch;
+use crate::types::Large;
 use crate::units::Db;
+use std::collections::VecDeque;
 
 /// A walk that has saved so much waits until it is taken: large values must not come by the hundred.
 const SAVED_BYTES_FULL: usize = 1 << 20;
@@ -45,6 +47,16 @@ pub(super) struct Walk {
 pub(super) struct Saved {
     /// Off once nobody wants them.
     log: EditLog,
+    /// Large collections of which only a part is saved yet: clones, so they may change meanwhile.
+    rest: VecDeque<Rest>,
+}
+
+/// The rest of a large collection.
+struct Rest {
+    db: Db,
+    key: Box<[u8]>,
+    large: Large,
+    from: u64,
 }
 
 impl Frozen {
@@ -99,6 +111,15 @@ impl Frozen {
         }
         true
     }
+    /// Saves the rest of large collections, until so much is saved that it should be taken first; whether there is room for more.
+    pub(super) fn save_rest(&mut self) -> bool {
+        while !self.is_full() {
+            if !self.saved.push_rest() {
+                return true;
+            }
+        }
+        false
+    }
     /// Whether what is saved should be taken before a walk adds to it.
     pub(super) fn is_full(&self) -> bool {
         self.saved.bytes() >= SAVED_BYTES_FULL
@@ -135,8 +156,27 @@ impl Walk {
 
 impl Saved {
     pub(super) fn push(&mut self, db: Db, entry: &Entry<'_>) {
-        let Value::String(value) = entry.value();
-        self.log.push(&Edit::Put { db, key: entry.key(), value, deadline: entry.deadline() });
+        if !self.log.is_enabled() {
+            return;
+        }
+        let mut changes = Vec::new();
+        let (edit, next) = Edit::put(db, entry, &mut changes);
+        self.log.push(&edit);
+        if let (Value::Large(large), Some(from)) = (entry.value(), next) {
+            self.rest.push_back(Rest { db, key: entry.key().into(), large: large.clone(), from });
+        }
+    }
+    /// Saves a piece of what has a rest; whether there was any.
+    pub(super) fn push_rest(&mut self) -> bool {
+        let Some(rest) = self.rest.front_mut() else { return false };
+        let mut changes = Vec::new();
+        let (edit, next) = Edit::put_more(rest.db, &rest.key, rest.large.view(), rest.from, &mut changes);
+        self.log.push(&edit);
+        match next {
+            Some(from) => rest.from = from,
+            None => drop(self.rest.pop_front()),
+        }
+        true
     }
     pub(super) fn bytes(&self) -> usize {
         self.log.bytes().len()
@@ -147,7 +187,7 @@ impl Saved {
     }
     /// Forgets what is saved and takes in nothing more.
     pub(super) fn abandon(&mut self) {
-        self.log = EditLog::default();
+        *self = Saved::default();
         self.log.set_enabled(false);
     }
 }

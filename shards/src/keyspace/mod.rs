@@ -24,11 +24,12 @@ pub use edit::Edit;
 pub use entry::{Encoding, Entry, StringRef, Value};
 
 use crate::random::Random;
+use crate::types::{self, Kind, Thresholds};
 use crate::units::{Db, Deadline, Now};
 use crate::watches::{Content, Watcher, Watches};
 use edit::EditLog;
 use std::cell::Cell;
-use store::Store;
+use store::{NewCollection, Store};
 use table::Table;
 
 /// Longest string, as Redis' default limit has it (`proto-max-bulk-len`).
@@ -69,6 +70,7 @@ pub struct Keyspace<S: Store = Table> {
     /// The time of the last access, as entries note it: a write, which knows no time, makes new entries with it.
     last_access: Cell<u32>,
     lookups: Cell<Lookups>,
+    thresholds: Thresholds,
 }
 
 /// Lookups by reads, as `keyspace_hits` and `keyspace_misses` of INFO count them.
@@ -88,6 +90,7 @@ impl Keyspace {
 impl<S: Store> Keyspace<S> {
     fn with_store(store: S) -> Self {
         Keyspace {
+            thresholds: Thresholds { seed: store.seed(), ..Thresholds::default() },
             store,
             log: EditLog::default(),
             watches: Watches::default(),
@@ -98,6 +101,10 @@ impl<S: Store> Keyspace<S> {
 
     pub fn databases(&self) -> u16 {
         self.store.databases()
+    }
+    /// Where small collections become large: from here on, for those that change. The seed stays.
+    pub fn set_thresholds(&mut self, thresholds: Thresholds) {
+        self.thresholds = Thresholds { seed: self.store.seed(), is_large: false, ..thresholds };
     }
 
     // ---- reads -------------------------------------------------------------------------------------------
@@ -228,6 +235,18 @@ impl<S: Store> Keyspace<S> {
         self.store.splice(db, self.store.hash(key), key, offset, bytes, self.last_access.get());
         self.record(&Edit::Splice { db, key, offset: offset as u64, bytes });
     }
+    /// Sets `key` to a collection: the one of no elements, with `changes` made to it, which its type's encoder wrote. If they
+    /// leave it without elements, what is there is removed.
+    pub fn put_collection(&mut self, db: Db, key: &[u8], kind: Kind, changes: &[u8], deadline: NewDeadline) {
+        self.put_collection_as(db, key, kind, false, changes, deadline);
+    }
+    /// Makes changes to the collection at `key`, which is there, live, and of this kind: whoever calls has looked. If nothing is
+    /// left of it, the key goes with it.
+    pub fn change(&mut self, db: Db, key: &[u8], kind: Kind, changes: &[u8]) {
+        let collection = NewCollection { kind, changes, thresholds: &self.thresholds };
+        self.store.change_collection(db, self.store.hash(key), key, collection);
+        self.record(&Edit::Change { db, key, kind, changes });
+    }
     /// Removes `key`, expired or not; whether it was there.
     pub fn remove(&mut self, db: Db, key: &[u8]) -> bool {
         let there = self.store.remove(db, self.store.hash(key), key);
@@ -260,11 +279,22 @@ impl<S: Store> Keyspace<S> {
     /// Copies the entry of `key`, deadline included, replacing what is at `to_key`; whether `key` was there.
     pub fn copy(&mut self, db: Db, key: &[u8], to_db: Db, to_key: &[u8]) -> bool {
         let Some(entry) = self.find(db, key) else { return false };
-        let Value::String(value) = entry.value();
+        let Value::String(value) = entry.value() else { return self.copy_collection((db, key), (to_db, to_key)) };
         // The copy outlives the borrow of the original as the edit it will be logged as.
         let edit = Edit::Put { db: to_db, key: to_key, value, deadline: entry.deadline() }.encode_to_vec();
         self.adopt(&edit).expect("an edit just made, of a value that is there");
         true
+    }
+    fn copy_collection(&mut self, (db, key): (Db, &[u8]), (to_db, to_key): (Db, &[u8])) -> bool {
+        if (db, key) == (to_db, to_key) {
+            return true;
+        }
+        let (hash, to_hash) = (self.store.hash(key), self.store.hash(to_key));
+        let there = self.store.copy((db, hash, key), (to_db, to_hash, to_key), self.last_access.get());
+        if there {
+            self.record(&Edit::Copy { db, key, to_db, to_key });
+        }
+        there
     }
     /// Empties a database. Its memory comes back by and by, through `reclaim`.
     pub fn flush(&mut self, db: Db) {
@@ -285,7 +315,7 @@ impl<S: Store> Keyspace<S> {
         self.store.swap(a, b);
         self.record(&Edit::Swap { a, b });
     }
-    /// Removes keys whose deadline is due, at most `limit` of them; how many were removed.
+    /// Removes keys whose deadline is due, and elements of collections, at most `limit` of them; how many were removed.
     pub fn expire_due(&mut self, now: Now, limit: usize) -> usize {
         self.expire_due_if(now, limit, &|_| true)
     }
@@ -303,6 +333,17 @@ impl<S: Store> Keyspace<S> {
                 self.record(&Edit::Remove { db, key: &key });
                 removed += 1;
             }
+            while removed < limit {
+                let due = self.store.first_element_due(db, now).filter(|(hash, _)| free(*hash));
+                let Some((_, entry)) = due else { break };
+                let collection = entry.value().collection().expect("strings have no elements");
+                let (kind, mut changes) = (collection.kind(), Vec::new());
+                key.clear();
+                key.extend_from_slice(entry.key());
+                removed += collection.expire(now, limit - removed, &mut changes);
+                assert!(!changes.is_empty(), "a collection with an element that is due removes it");
+                self.change(db, &key, kind, &changes);
+            }
         }
         removed
     }
@@ -317,13 +358,14 @@ impl<S: Store> Keyspace<S> {
     /// that is told to anybody. Nothing happens when there is no string.
     pub fn keep_raw(&mut self, db: Db, key: &[u8]) {
         let Some(entry) = self.find(db, key) else { return };
-        let Value::String(value) = entry.value();
+        let Value::String(value) = entry.value() else { return };
         let value = value.to_bytes().into_owned();
         let (hash, value) = (self.store.hash(key), StringRef::Raw(&value));
         let deadline = self.store.put(db, hash, key, value, NewDeadline::Keep, self.last_access.get());
         self.log.push(&Edit::Put { db, key, value, deadline });
     }
-    /// Gives back memory of flushed databases, at most `limit` segments (of up to 512 keys) of it; whether there is more.
+    /// Gives back memory of flushed databases and of large collections that were removed, at most `limit` pieces of it (segments of
+    /// up to 512 keys, 128 nodes of collections); whether there is more.
     /// For the shard's tick: no content changes.
     pub fn reclaim(&mut self, limit: usize) -> bool {
         self.store.reclaim(limit)
@@ -385,11 +427,21 @@ impl<S: Store> Keyspace<S> {
 
     // ---- edits as bytes ----------------------------------------------------------------------------------
 
-    /// The entry of `key` as a `Put` edit, as it would be logged; to move it to another shard or a snapshot.
+    /// The entry of `key` as the edit that puts it (several, for a large collection), as it would be logged; to move it to another
+    /// shard.
     pub fn export(&self, db: Db, key: &[u8]) -> Option<Vec<u8>> {
         let entry = self.find(db, key)?;
-        let Value::String(value) = entry.value();
-        Some(Edit::Put { db, key, value, deadline: entry.deadline() }.encode_to_vec())
+        let (mut out, mut changes) = (Vec::new(), Vec::new());
+        let (edit, mut next) = Edit::put(db, &entry, &mut changes);
+        edit.encode(&mut out);
+        while let Some(from) = next {
+            changes.clear();
+            let collection = entry.value().collection().expect("only collections have a rest");
+            let (edit, further) = Edit::put_more(db, key, collection, from, &mut changes);
+            edit.encode(&mut out);
+            next = further;
+        }
+        Some(out)
     }
     /// Applies the first edit in `bytes` without logging it (recovery, replicas); bytes used.
     pub fn replay(&mut self, bytes: &[u8]) -> Result<usize, EditError> {
@@ -485,14 +537,30 @@ impl<S: Store> Keyspace<S> {
         let deadline = self.store.put(db, hash, key, value, deadline, self.last_access.get());
         self.record(&Edit::Put { db, key, value, deadline });
     }
+    fn put_collection_as(
+        &mut self,
+        db: Db,
+        key: &[u8],
+        kind: Kind,
+        is_large: bool,
+        changes: &[u8],
+        deadline: NewDeadline,
+    ) {
+        let hash = self.store.hash(key);
+        let thresholds = Thresholds { is_large, ..self.thresholds };
+        let collection = NewCollection { kind, changes, thresholds: &thresholds };
+        let deadline = self.store.put_collection(db, hash, key, collection, deadline, self.last_access.get());
+        self.record(&Edit::PutCollection { db, key, kind, is_large, changes, deadline });
+    }
     /// Whether an edit from outside makes sense here: it may come from a damaged or hostile source.
     fn check(&self, edit: &Edit<'_>) -> Result<(), EditError> {
         let database = |db: Db| if db.0 < self.databases() { Ok(()) } else { Err(EditError::NoSuchDatabase(db.0)) };
         match *edit {
-            Edit::Put { db, .. }
-            | Edit::PutCollection { db, .. }
-            | Edit::Change { db, .. }
-            | Edit::Remove { db, .. } | Edit::SetDeadline { db, .. } | Edit::Flush { db } => {
+            Edit::PutCollection { db, kind, changes, .. } | Edit::Change { db, kind, changes, .. } => {
+                database(db)?;
+                types::verify(kind, changes)
+            }
+            Edit::Put { db, .. } | Edit::Remove { db, .. } | Edit::SetDeadline { db, .. } | Edit::Flush { db } => {
                 database(db)
             }
             Edit::Splice { db, offset, bytes, .. } => {
@@ -511,9 +579,14 @@ impl<S: Store> Keyspace<S> {
                 let deadline = deadline.map_or(NewDeadline::None, NewDeadline::At);
                 self.put_string(db, key, value, deadline);
             }
-            Edit::PutCollection { db, key, kind, is_large, changes, deadline } => todo!(),
-            Edit::Change { db, key, kind, changes } => todo!(),
-            Edit::Copy { db, key, to_db, to_key } => todo!(),
+            Edit::PutCollection { db, key, kind, is_large, changes, deadline } => {
+                let deadline = deadline.map_or(NewDeadline::None, NewDeadline::At);
+                self.put_collection_as(db, key, kind, is_large, changes, deadline);
+            }
+            Edit::Change { db, key, kind, changes } => self.change(db, key, kind, changes),
+            Edit::Copy { db, key, to_db, to_key } => {
+                self.copy_collection((db, key), (to_db, to_key));
+            }
             Edit::Splice { db, key, offset, bytes } => self.splice(db, key, offset as usize, bytes),
             Edit::Remove { db, key } => {
                 self.remove(db, key);

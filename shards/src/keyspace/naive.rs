@@ -2,9 +2,10 @@
 
 use super::entry::{Entry, StringRef, Value};
 use super::frozen::Saved;
-use super::store::Store;
+use super::store::{NewCollection, Store};
 use super::{NewDeadline, ShardCursor};
 use crate::random::Random;
+use crate::types::{self, Kind, Large};
 use crate::units::{Db, Deadline, Now};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -12,17 +13,38 @@ use std::ops::Bound;
 /// Keys of a piece of a walk.
 const PIECE: usize = 300;
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Item {
     value: OwnedValue,
     deadline: Option<Deadline>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum OwnedValue {
     Integer(i64),
     Bytes(Vec<u8>),
     Raw(Vec<u8>),
+    Small(Kind, Vec<u8>),
+    Large(Large),
+}
+
+impl OwnedValue {
+    /// What changes make of it; `None` if nothing is left.
+    fn changed(self, collection: NewCollection<'_>) -> Option<OwnedValue> {
+        let NewCollection { kind, changes, thresholds } = collection;
+        let mut pack = match self {
+            OwnedValue::Large(mut large) if large.kind() == kind => {
+                large.change(changes, thresholds);
+                return (!large.view().is_gone()).then_some(OwnedValue::Large(large));
+            }
+            OwnedValue::Small(old, pack) if old == kind => pack,
+            _ => Vec::new(),
+        };
+        match types::change_small(kind, &mut pack, changes, thresholds) {
+            Some(large) => (!large.view().is_gone()).then_some(OwnedValue::Large(large)),
+            None => (!pack.is_empty()).then_some(OwnedValue::Small(kind, pack)),
+        }
+    }
 }
 
 /// Keys by hash, so that a scan has an order that growth doesn't change.
@@ -92,8 +114,15 @@ impl Store for Naive {
     fn first_due(&self, db: Db, now: Now) -> Option<(u64, Entry<'_>)> {
         self.first(db, |deadline| deadline.is_due(now)).map(|(at, item)| (at.0, view(&at.1, item)))
     }
+    fn first_element_due(&self, db: Db, now: Now) -> Option<(u64, Entry<'_>)> {
+        let mut items = self.database(db).iter();
+        let is_due =
+            |item: &Item| view(b"", item).next_deadlines().into_iter().flatten().any(|first| first.is_due(now));
+        items.find(|(_, item)| is_due(item)).map(|(at, item)| (at.0, view(&at.1, item)))
+    }
     fn next_deadline(&self, db: Db, now: Now) -> Option<u64> {
-        let deadlines = self.database(db).values().filter_map(|item| item.deadline);
+        let of_elements = self.database(db).values().flat_map(|item| view(b"", item).next_deadlines()).flatten();
+        let deadlines = self.database(db).values().filter_map(|item| item.deadline).chain(of_elements);
         deadlines.map(|deadline| deadline.remaining_ms(now)).min()
     }
     fn prefetch_place(&self, _db: Db, _hash: u64) {}
@@ -130,12 +159,44 @@ impl Store for Naive {
             None => Vec::new(),
             Some(OwnedValue::Integer(value)) => itoa::Buffer::new().format(value).as_bytes().to_vec(),
             Some(OwnedValue::Bytes(bytes) | OwnedValue::Raw(bytes)) => bytes,
+            Some(OwnedValue::Small(..) | OwnedValue::Large(_)) => Vec::new(),
         };
         if value.len() < offset + bytes.len() {
             value.resize(offset + bytes.len(), 0);
         }
         value[offset..offset + bytes.len()].copy_from_slice(bytes);
         self.change(db).insert((hash, key.to_vec()), Item { value: OwnedValue::Raw(value), deadline });
+    }
+    fn put_collection(
+        &mut self,
+        db: Db,
+        hash: u64,
+        key: &[u8],
+        collection: NewCollection<'_>,
+        deadline: NewDeadline,
+        _access: u32,
+    ) -> Option<Deadline> {
+        let deadline = deadline.resolve(self.find(db, hash, key).and_then(|entry| entry.deadline()));
+        let at = (hash, key.to_vec());
+        match OwnedValue::Raw(Vec::new()).changed(collection) {
+            Some(value) => drop(self.change(db).insert(at, Item { value, deadline })),
+            None => {
+                self.change(db).remove(&at);
+                return None;
+            }
+        }
+        deadline
+    }
+    fn change_collection(&mut self, db: Db, hash: u64, key: &[u8], collection: NewCollection<'_>) {
+        let at = (hash, key.to_vec());
+        let Some(Item { value, deadline }) = self.change(db).remove(&at) else { return };
+        if let Some(value) = value.changed(collection) {
+            self.change(db).insert(at, Item { value, deadline });
+        }
+    }
+    fn copy(&mut self, from: (Db, u64, &[u8]), to: (Db, u64, &[u8]), _access: u32) -> bool {
+        let item = self.database(from.0).get(&(from.1, from.2.to_vec())).cloned();
+        item.map(|item| self.change(to.0).insert((to.1, to.2.to_vec()), item)).is_some()
     }
     fn remove(&mut self, db: Db, hash: u64, key: &[u8]) -> bool {
         self.change(db).remove(&(hash, key.to_vec())).is_some()
@@ -174,6 +235,7 @@ impl Store for Naive {
         let Some(left) = &mut self.frozen else { return false };
         let walked = left.split_off(left.len().saturating_sub(pieces.saturating_mul(PIECE)));
         walked.iter().rev().for_each(|(db, key, item)| self.saved.push(*db, &view(key, item)));
+        while self.saved.push_rest() {}
         if left.is_empty() {
             self.frozen = None;
         }
@@ -193,9 +255,11 @@ impl Store for Naive {
 
 fn view<'a>(key: &'a [u8], item: &'a Item) -> Entry<'a> {
     let value = match &item.value {
-        OwnedValue::Integer(value) => StringRef::Integer(*value),
-        OwnedValue::Bytes(bytes) => StringRef::Bytes(bytes),
-        OwnedValue::Raw(bytes) => StringRef::Raw(bytes),
+        OwnedValue::Integer(value) => Value::String(StringRef::Integer(*value)),
+        OwnedValue::Bytes(bytes) => Value::String(StringRef::Bytes(bytes)),
+        OwnedValue::Raw(bytes) => Value::String(StringRef::Raw(bytes)),
+        OwnedValue::Small(kind, pack) => Value::Small(*kind, pack),
+        OwnedValue::Large(large) => Value::Large(large),
     };
-    Entry { key, value: Value::String(value), deadline: item.deadline, access: 0 }
+    Entry { key, value, deadline: item.deadline, access: 0 }
 }

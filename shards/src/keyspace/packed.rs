@@ -5,7 +5,8 @@
 //! ```
 //! The value is the text, or an integer in as few of 1, 2, 4, 8 bytes as hold it, or, for a text longer than
 //! `INLINE_BYTES_MAX`, the address, length and capacity of a buffer of its own, which can grow without moving the
-//! entry. All numbers little endian, unaligned.
+//! entry. A small collection is like a text: a byte for its kind, and its pack. Of a large one there is the address.
+//! All numbers little endian, unaligned.
 //!
 //! The flags: kind of value 3 (bit 6 is kept for more), deadline, long key, long value, and, on top, the mark, which is
 //! the table's: it says for which frozen moment the entry is saved, and nothing about the entry's shape.
@@ -14,7 +15,8 @@
 //! which forgets every copy before it frees the entry.
 
 use super::arena::{Arena, SMALL_BYTES_MAX, capacity};
-use super::entry::{Entry, StringRef, Value};
+use super::entry::{Entry, NextDeadlines, StringRef, Value};
+use crate::types::{self, Kind, Large, Thresholds};
 use crate::units::Deadline;
 use std::ptr::NonNull;
 
@@ -29,6 +31,7 @@ const ACCESS_AT: usize = 1;
 const LENGTHS_AT: usize = 4;
 const DEADLINE_BYTES: usize = 8;
 const BUFFER_BYTES: usize = 24;
+const ADDRESS_BYTES: usize = 8;
 
 const KIND_MASK: u8 = 7;
 const INTEGER: u8 = 0;
@@ -36,6 +39,9 @@ const BYTES: u8 = 1;
 const RAW: u8 = 2;
 const BYTES_BUFFER: u8 = 3;
 const RAW_BUFFER: u8 = 4;
+const PACK: u8 = 5;
+const PACK_BUFFER: u8 = 6;
+const LARGE: u8 = 7;
 
 const HAS_DEADLINE: u8 = 1 << 3;
 const LONG_KEY: u8 = 1 << 4;
@@ -50,6 +56,20 @@ impl Mark {
     /// The other one.
     pub(super) fn flipped(self) -> Self {
         Mark(self.0 ^ MARK)
+    }
+}
+
+/// A value to be kept.
+pub(super) enum NewValue<'a> {
+    String(StringRef<'a>),
+    /// The pack of a small collection.
+    Small(Kind, &'a [u8]),
+    Large(Box<Large>),
+}
+
+impl<'a> From<StringRef<'a>> for NewValue<'a> {
+    fn from(value: StringRef<'a>) -> Self {
+        NewValue::String(value)
     }
 }
 
@@ -128,6 +148,14 @@ impl Packed {
         let shape = self.shape();
         shape.has_deadline().then(|| Deadline::from_bits(self.u64(shape.key_at - DEADLINE_BYTES)))?
     }
+    /// When the first of its elements expires, on each clock.
+    #[inline]
+    pub(super) fn next_deadlines(self) -> NextDeadlines {
+        match self.byte(0) & KIND_MASK {
+            PACK | PACK_BUFFER | LARGE => self.entry().next_deadlines(),
+            _ => [None, None],
+        }
+    }
     #[inline]
     pub(super) fn mark(self) -> Mark {
         Mark(self.byte(0) & MARK)
@@ -141,7 +169,7 @@ impl Packed {
         let shape = self.shape();
         Entry {
             key: self.slice(shape.key_at, shape.key_len),
-            value: Value::String(self.value(&shape)),
+            value: self.value(&shape),
             deadline: shape
                 .has_deadline()
                 .then(|| Deadline::from_bits(self.u64(shape.key_at - DEADLINE_BYTES)))
@@ -165,9 +193,9 @@ impl Packed {
         key: &[u8],
         access: u32,
         deadline: Option<Deadline>,
-        value: StringRef<'_>,
+        value: NewValue<'_>,
     ) -> Self {
-        let (kind, value_len) = stored(value);
+        let (kind, value_len) = stored(&value);
         let shape = Shape::new(kind, key.len(), value_len, deadline.is_some());
         let new = Self::begin(arena, shape, mark, key, access, deadline);
         new.write_value(arena, &shape, value);
@@ -176,9 +204,9 @@ impl Packed {
     /// Gives the entry another value and deadline, in place when the bytes it takes stay of one class. The result
     /// replaces `self`.
     #[inline]
-    pub(super) fn overwrite(self, arena: &mut Arena, value: StringRef<'_>, deadline: Option<Deadline>) -> Self {
+    pub(super) fn overwrite(self, arena: &mut Arena, value: NewValue<'_>, deadline: Option<Deadline>) -> Self {
         let old = self.shape();
-        let (kind, value_len) = stored(value);
+        let (kind, value_len) = stored(&value);
         let new = Shape::new(kind, old.key_len, value_len, deadline.is_some());
         if capacity(new.bytes()) != capacity(old.bytes()) {
             let moved = Self::build(arena, self.mark(), self.key(), self.access(), deadline, value);
@@ -187,7 +215,8 @@ impl Packed {
             return moved;
         }
         if let Some(buffer) = self.buffer(&old) {
-            if let (BYTES_BUFFER | RAW_BUFFER, StringRef::Bytes(bytes) | StringRef::Raw(bytes)) = (kind, value)
+            if let (BYTES_BUFFER | RAW_BUFFER, NewValue::String(StringRef::Bytes(bytes) | StringRef::Raw(bytes))) =
+                (kind, &value)
                 && bytes.len() <= buffer.capacity
                 && bytes.len() >= buffer.capacity / 2
             {
@@ -198,6 +227,9 @@ impl Packed {
             }
             // SAFETY: the value that names the buffer is overwritten below.
             unsafe { arena.free(buffer.memory.0, buffer.capacity) };
+        }
+        if old.kind() == LARGE {
+            arena.bury(*self.take_large(&old));
         }
         self.reshape(&old, &new, deadline);
         self.write_value(arena, &new, value);
@@ -230,13 +262,17 @@ impl Packed {
             return self;
         }
         let mut digits = itoa::Buffer::new();
-        let value = self.value(&old);
+        let value = match self.value(&old) {
+            Value::String(value) => value,
+            // Commands have looked; edits from outside replace what doesn't fit them.
+            Value::Small(..) | Value::Large(_) => StringRef::Raw(b""),
+        };
         let text = value.as_bytes(&mut digits);
         let len = text.len().max(offset + bytes.len());
         let (kind, value_len) = if len <= INLINE_BYTES_MAX { (RAW, len) } else { (RAW_BUFFER, BUFFER_BYTES) };
         let new = Shape::new(kind, old.key_len, value_len, old.has_deadline());
         let in_place = kind == RAW
-            && old.kind() != INTEGER
+            && matches!(old.kind(), BYTES | RAW)
             && new.key_at == old.key_at
             && capacity(new.bytes()) == capacity(old.bytes());
         if in_place {
@@ -259,6 +295,35 @@ impl Packed {
         unsafe { self.free(arena) };
         moved
     }
+    /// Makes changes to the collection, in place where that is possible. The result replaces `self`; `None`: nothing is left of it,
+    /// and `self` is to be freed. An entry of another type becomes a new collection. `pack` is room to work in.
+    pub(super) fn change(
+        self,
+        arena: &mut Arena,
+        pack: &mut Vec<u8>,
+        (kind, changes): (Kind, &[u8]),
+        thresholds: &Thresholds,
+    ) -> Option<Self> {
+        let shape = self.shape();
+        if shape.kind() == LARGE {
+            // SAFETY: the entry owns it alone, and no reference to it is left while the table is changed.
+            let large = unsafe { &mut *self.large(&shape) };
+            if large.kind() == kind {
+                let before = large.bytes_used();
+                large.change(changes, thresholds);
+                arena.large_changed(before, large.bytes_used());
+                return (!large.view().is_gone()).then_some(self);
+            }
+        }
+        pack.clear();
+        if let Value::Small(old_kind, old) = self.value(&shape)
+            && old_kind == kind
+        {
+            pack.extend_from_slice(old);
+        }
+        let value = new_collection(pack, kind, changes, thresholds)?;
+        Some(self.overwrite(arena, value, self.deadline()))
+    }
     /// Frees the entry and its buffer.
     ///
     /// # Safety
@@ -269,6 +334,9 @@ impl Packed {
             // SAFETY: the buffer belongs to this entry alone; it was allocated with its capacity.
             unsafe { arena.free(buffer.memory.0, buffer.capacity) };
         }
+        if shape.kind() == LARGE {
+            arena.bury(*self.take_large(&shape));
+        }
         // SAFETY: the caller's promise; entries are allocated with the bytes of their shape, or of one with the same
         // capacity.
         unsafe { arena.free(self.0, shape.bytes()) };
@@ -276,7 +344,8 @@ impl Packed {
     /// Bytes of the arena that the entry takes.
     pub(super) fn bytes_used(self) -> usize {
         let shape = self.shape();
-        capacity(shape.bytes()) + self.buffer(&shape).map_or(0, |buffer| capacity(buffer.capacity))
+        let large = if let Value::Large(large) = self.value(&shape) { large.bytes_used() } else { 0 };
+        capacity(shape.bytes()) + self.buffer(&shape).map_or(0, |buffer| capacity(buffer.capacity)) + large
     }
     /// Where to start loading, and the last place worth loading with it.
     pub(super) fn lines(self) -> [*const u8; 2] {
@@ -302,21 +371,38 @@ impl Packed {
         };
         Shape { flags, key_len, value_len, key_at: key_at(flags) }
     }
-    fn value<'a>(self, shape: &Shape) -> StringRef<'a> {
+    #[inline]
+    fn value<'a>(self, shape: &Shape) -> Value<'a> {
         let inline = self.slice(shape.value_at(), shape.value_len);
         match shape.kind() {
-            INTEGER => StringRef::Integer(unpack_integer(inline)),
-            BYTES => StringRef::Bytes(inline),
-            RAW => StringRef::Raw(inline),
+            INTEGER => Value::String(StringRef::Integer(unpack_integer(inline))),
+            BYTES => Value::String(StringRef::Bytes(inline)),
+            RAW => Value::String(StringRef::Raw(inline)),
+            PACK => small(inline),
+            // SAFETY: the entry owns it; the caller picks a lifetime within its borrow of the table.
+            LARGE => Value::Large(unsafe { &*self.large(shape) }),
             kind => {
                 let buffer = self.buffer(shape).expect("the other kinds have one");
-                let text = buffer.memory.slice(0, buffer.len);
-                if kind == RAW_BUFFER { StringRef::Raw(text) } else { StringRef::Bytes(text) }
+                let bytes = buffer.memory.slice(0, buffer.len);
+                match kind {
+                    RAW_BUFFER => Value::String(StringRef::Raw(bytes)),
+                    BYTES_BUFFER => Value::String(StringRef::Bytes(bytes)),
+                    _ => small(bytes),
+                }
             }
         }
     }
+    /// Where the large collection is.
+    fn large(self, shape: &Shape) -> *mut Large {
+        std::ptr::with_exposed_provenance_mut(self.u64(shape.value_at()) as usize)
+    }
+    /// The entry's large collection, which the entry has no longer: its address is to be overwritten, or the entry freed.
+    fn take_large(self, shape: &Shape) -> Box<Large> {
+        // SAFETY: it came from a box in `write_value`, and callers forget the address.
+        unsafe { Box::from_raw(self.large(shape)) }
+    }
     fn buffer(self, shape: &Shape) -> Option<Buffer> {
-        if shape.kind() != BYTES_BUFFER && shape.kind() != RAW_BUFFER {
+        if !matches!(shape.kind(), BYTES_BUFFER | RAW_BUFFER | PACK_BUFFER) {
             return None;
         }
         let at = shape.value_at();
@@ -374,18 +460,34 @@ impl Packed {
             self.write(shape.key_at - DEADLINE_BYTES, &deadline.to_bits().to_le_bytes());
         }
     }
-    fn write_value(self, arena: &mut Arena, shape: &Shape, value: StringRef<'_>) {
+    fn write_value(self, arena: &mut Arena, shape: &Shape, value: NewValue<'_>) {
         match value {
-            StringRef::Integer(value) => self.write(shape.value_at(), &value.to_le_bytes()[..shape.value_len]),
-            StringRef::Bytes(bytes) | StringRef::Raw(bytes) if bytes.len() <= INLINE_BYTES_MAX => {
-                self.write(shape.value_at(), bytes)
+            NewValue::String(StringRef::Integer(value)) => {
+                self.write(shape.value_at(), &value.to_le_bytes()[..shape.value_len])
             }
-            StringRef::Bytes(bytes) | StringRef::Raw(bytes) => {
-                let memory = Packed(arena.alloc(bytes.len()));
-                memory.write(0, bytes);
-                self.write_buffer(shape, Buffer { memory, len: bytes.len(), capacity: bytes.len() });
+            NewValue::String(StringRef::Bytes(bytes) | StringRef::Raw(bytes)) => {
+                self.write_bytes(arena, shape, [&[], bytes])
+            }
+            NewValue::Small(kind, pack) => self.write_bytes(arena, shape, [&[kind as u8], pack]),
+            NewValue::Large(large) => {
+                arena.large_changed(0, large.bytes_used());
+                let address = Box::into_raw(large).expose_provenance() as u64;
+                self.write(shape.value_at(), &address.to_le_bytes());
             }
         }
+    }
+    /// Within the entry or in a buffer, as the shape says.
+    fn write_bytes(self, arena: &mut Arena, shape: &Shape, [head, bytes]: [&[u8]; 2]) {
+        let len = head.len() + bytes.len();
+        let (target, at) = if len <= INLINE_BYTES_MAX {
+            (self, shape.value_at())
+        } else {
+            let memory = Packed(arena.alloc(len));
+            self.write_buffer(shape, Buffer { memory, len, capacity: len });
+            (memory, 0)
+        };
+        target.write(at, head);
+        target.write(at + head.len(), bytes);
     }
     fn write_buffer(self, shape: &Shape, buffer: Buffer) {
         let at = shape.value_at();
@@ -439,13 +541,33 @@ impl Packed {
 
 /// How a value is kept: kind, and bytes within the entry.
 #[inline]
-fn stored(value: StringRef<'_>) -> (u8, usize) {
-    match value {
-        StringRef::Integer(value) => (INTEGER, integer_bytes(value)),
-        StringRef::Bytes(bytes) if bytes.len() <= INLINE_BYTES_MAX => (BYTES, bytes.len()),
-        StringRef::Bytes(_) => (BYTES_BUFFER, BUFFER_BYTES),
-        StringRef::Raw(bytes) if bytes.len() <= INLINE_BYTES_MAX => (RAW, bytes.len()),
-        StringRef::Raw(_) => (RAW_BUFFER, BUFFER_BYTES),
+fn stored(value: &NewValue<'_>) -> (u8, usize) {
+    let (inline, buffer, len) = match *value {
+        NewValue::String(StringRef::Integer(value)) => return (INTEGER, integer_bytes(value)),
+        NewValue::String(StringRef::Bytes(bytes)) => (BYTES, BYTES_BUFFER, bytes.len()),
+        NewValue::String(StringRef::Raw(bytes)) => (RAW, RAW_BUFFER, bytes.len()),
+        NewValue::Small(_, pack) => (PACK, PACK_BUFFER, pack.len() + 1),
+        NewValue::Large(_) => return (LARGE, ADDRESS_BYTES),
+    };
+    if len <= INLINE_BYTES_MAX { (inline, len) } else { (buffer, BUFFER_BYTES) }
+}
+
+/// A small collection as it is kept: its kind, and the pack.
+fn small(bytes: &[u8]) -> Value<'_> {
+    let (kind, pack) = bytes.split_first().expect("a small collection has a kind");
+    Value::Small(Kind::from_byte(*kind).expect("entries hold kinds that there are"), pack)
+}
+
+/// What changes make of the small collection in `pack`; `None` if nothing is left.
+pub(super) fn new_collection<'a>(
+    pack: &'a mut Vec<u8>,
+    kind: Kind,
+    changes: &[u8],
+    thresholds: &Thresholds,
+) -> Option<NewValue<'a>> {
+    match types::change_small(kind, pack, changes, thresholds) {
+        Some(large) => (!large.view().is_gone()).then(|| NewValue::Large(Box::new(large))),
+        None => (!pack.is_empty()).then_some(NewValue::Small(kind, pack)),
     }
 }
 

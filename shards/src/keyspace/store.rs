@@ -7,7 +7,16 @@
 use super::entry::{Entry, StringRef};
 use super::{NewDeadline, ShardCursor};
 use crate::random::Random;
+use crate::types::{Kind, Thresholds};
 use crate::units::{Db, Deadline, Now};
+
+/// Changes to a collection, and what they need to know.
+#[derive(Clone, Copy)]
+pub struct NewCollection<'a> {
+    pub(super) kind: Kind,
+    pub(super) changes: &'a [u8],
+    pub(super) thresholds: &'a Thresholds,
+}
 
 pub trait Store {
     fn databases(&self) -> u16;
@@ -29,7 +38,9 @@ pub trait Store {
     fn random(&self, db: Db, random: &mut Random) -> Option<Entry<'_>>;
     /// A key whose deadline is over, with its hash; cheap when there is none.
     fn first_due(&self, db: Db, now: Now) -> Option<(u64, Entry<'_>)>;
-    /// Milliseconds until the first deadline is over.
+    /// A key with an element whose deadline is over, with its hash; cheap when there is none.
+    fn first_element_due(&self, db: Db, now: Now) -> Option<(u64, Entry<'_>)>;
+    /// Milliseconds until the first deadline, of a key or an element, is over.
     fn next_deadline(&self, db: Db, now: Now) -> Option<u64>;
     /// Starts loading the place where this hash is looked up.
     fn prefetch_place(&self, db: Db, hash: u64);
@@ -55,6 +66,21 @@ pub trait Store {
     ) -> Option<Deadline>;
     /// Writes `bytes` at `offset` into a string, made when absent, zero-padded when short.
     fn splice(&mut self, db: Db, hash: u64, key: &[u8], offset: usize, bytes: &[u8], access: u32);
+    /// Sets a collection: the one of no elements, with changes made to it; nothing is there if they leave it without. The deadline
+    /// it has now. Changes here and below are verified.
+    fn put_collection(
+        &mut self,
+        db: Db,
+        hash: u64,
+        key: &[u8],
+        collection: NewCollection<'_>,
+        deadline: NewDeadline,
+        access: u32,
+    ) -> Option<Deadline>;
+    /// Makes changes to the collection of a key that is there; if nothing is left of it, the key goes.
+    fn change_collection(&mut self, db: Db, hash: u64, key: &[u8], collection: NewCollection<'_>);
+    /// Copies an entry to another place, replacing what is there; whether it was there. The places differ.
+    fn copy(&mut self, from: (Db, u64, &[u8]), to: (Db, u64, &[u8]), access: u32) -> bool;
     /// Whether it was there.
     fn remove(&mut self, db: Db, hash: u64, key: &[u8]) -> bool;
     /// Whether it was there.

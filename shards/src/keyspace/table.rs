@@ -12,11 +12,11 @@
 
 use super::arena::Arena;
 use super::deadlines::Deadlines;
-use super::entry::{Entry, StringRef};
+use super::entry::{Entry, NextDeadlines, StringRef, Value};
 use super::frozen::{Frozen, Walk};
-use super::packed::Packed;
+use super::packed::{NewValue, Packed, new_collection};
 use super::segment::{self, BUCKETS, KEYS_MAX, Segment};
-use super::store::Store;
+use super::store::{NewCollection, Store};
 use super::{NewDeadline, ShardCursor};
 use crate::random::Random;
 use crate::units::{Db, Deadline, Now};
@@ -57,6 +57,8 @@ struct Heap {
     arena: Arena,
     frozen: Frozen,
     hasher: Hasher,
+    /// Room to change a pack in.
+    pack: Vec<u8>,
 }
 
 struct Hasher {
@@ -71,11 +73,14 @@ struct Hasher {
 struct Database {
     directory: Directory,
     deadlines: Deadlines,
+    /// Per key that has elements with deadlines: the first of them on each clock.
+    element_deadlines: Deadlines,
     len: usize,
     walk: Option<Walk>,
 }
 
-// SAFETY: the table owns its segments and entries alone; nothing of them is bound to a thread.
+// SAFETY: the table owns its segments and entries alone, large collections with all nodes that they share included;
+// nothing of them is bound to a thread.
 unsafe impl Send for Table {}
 
 impl Hasher {
@@ -96,7 +101,7 @@ impl Table {
         let mut seeds = Random::new(seed);
         let [a, b, c, d] = std::array::from_fn(|_| seeds.next_u64());
         let hasher = Hasher { state: ahash::RandomState::with_seeds(a, b, c, d), mask, seed };
-        let heap = Heap { arena: Arena::default(), frozen: Frozen::default(), hasher };
+        let heap = Heap { arena: Arena::default(), frozen: Frozen::default(), hasher, pack: Vec::new() };
         let databases = (0..databases).map(|_| Database::default()).collect();
         Table { heap, databases, garbage: Vec::new(), set_aside: Vec::new() }
     }
@@ -208,8 +213,19 @@ impl Store for Table {
         let found = segment.and_then(|segment| segment.find(hash, is_it).map(|spot| segment.entry(spot)));
         Some((hash, found.expect("every deadline in the index is an entry's").entry()))
     }
+    fn first_element_due(&self, db: Db, now: Now) -> Option<(u64, Entry<'_>)> {
+        let database = self.database(db);
+        let (deadline, hash) = database.element_deadlines.first_due(now)?;
+        let segment = database.directory.segment(prefix(hash));
+        let is_it = |packed: Packed| {
+            packed.next_deadlines().contains(&Some(deadline)) && self.heap.hasher.hash(packed.key()) == hash
+        };
+        let found = segment.and_then(|segment| segment.find(hash, is_it).map(|spot| segment.entry(spot)));
+        Some((hash, found.expect("every deadline in the index is an entry's").entry()))
+    }
     fn next_deadline(&self, db: Db, now: Now) -> Option<u64> {
-        self.database(db).deadlines.next(now)
+        let database = self.database(db);
+        [&database.deadlines, &database.element_deadlines].into_iter().filter_map(|index| index.next(now)).min()
     }
     #[inline]
     fn prefetch_place(&self, db: Db, hash: u64) {
@@ -233,7 +249,10 @@ impl Store for Table {
         self.database(db).deadlines.prefetch(deadline, hash);
     }
     fn bytes_used(&self) -> usize {
-        let outside = |database: &Database| database.deadlines.bytes_used() + database.directory.bytes_used();
+        let outside = |database: &Database| {
+            let indexes = database.deadlines.bytes_used() + database.element_deadlines.bytes_used();
+            indexes + database.directory.bytes_used()
+        };
         self.heap.arena.used() + self.databases.iter().chain(self.flushed()).map(outside).sum::<usize>()
     }
     fn digest(&self, db: Db) -> u64 {
@@ -251,33 +270,75 @@ impl Store for Table {
         access: u32,
     ) -> Option<Deadline> {
         let (database, heap) = self.change(db);
-        let mut old_deadline = None;
-        let new_deadline;
-        if let Some((segment, spot)) = database.directory.find_mut(hash, key) {
-            let old = segment.entry(spot);
-            heap.frozen.before_change(&database.walk, old);
-            old_deadline = old.deadline();
-            new_deadline = deadline.resolve(old_deadline);
-            let new = old.overwrite(&mut heap.arena, value, new_deadline);
-            if new != old {
+        database.put(heap, (hash, key), value.into(), deadline, access)
+    }
+    fn put_collection(
+        &mut self,
+        db: Db,
+        hash: u64,
+        key: &[u8],
+        collection: NewCollection<'_>,
+        deadline: NewDeadline,
+        access: u32,
+    ) -> Option<Deadline> {
+        let (database, heap) = self.change(db);
+        let NewCollection { kind, changes, thresholds } = collection;
+        let mut pack = std::mem::take(&mut heap.pack);
+        pack.clear();
+        let put = new_collection(&mut pack, kind, changes, thresholds)
+            .map(|value| database.put(heap, (hash, key), value, deadline, access));
+        heap.pack = pack;
+        put.unwrap_or_else(|| {
+            self.remove(db, hash, key);
+            None
+        })
+    }
+    fn change_collection(&mut self, db: Db, hash: u64, key: &[u8], collection: NewCollection<'_>) {
+        let (database, heap) = self.change(db);
+        let NewCollection { kind, changes, thresholds } = collection;
+        let Some((segment, spot)) = database.directory.find_mut(hash, key) else { return };
+        let old = segment.entry(spot);
+        heap.frozen.before_change(&database.walk, old);
+        let old_next = old.next_deadlines();
+        match old.change(&mut heap.arena, &mut heap.pack, (kind, changes), thresholds) {
+            Some(new) => {
                 segment.replace(spot, new);
+                database.index_elements(hash, old_next, new.next_deadlines());
             }
-        } else {
-            new_deadline = deadline.resolve(None);
-            let packed = Packed::build(&mut heap.arena, heap.frozen.mark(), key, access, new_deadline, value);
-            database.insert(heap, hash, packed);
+            None => {
+                // Its elements are gone, and what the index has of them with them.
+                database.index_elements(hash, old_next, old.next_deadlines());
+                self.remove(db, hash, key);
+            }
         }
-        database.index(hash, old_deadline, new_deadline);
-        new_deadline
+    }
+    fn copy(&mut self, from: (Db, u64, &[u8]), to: (Db, u64, &[u8]), access: u32) -> bool {
+        let ((from_db, from_hash, from_key), (to_db, to_hash, to_key)) = (from, to);
+        assert!((from_db, from_key) != (to_db, to_key), "an entry is not copied onto itself");
+        let Some(packed) = self.database(from_db).find(from_hash, from_key) else { return false };
+        // What is at the other place is another entry: this one, and what it refers to, stays.
+        let entry = packed.entry();
+        let (database, heap) = self.change(to_db);
+        let value = match entry.value() {
+            Value::String(value) => NewValue::String(value),
+            Value::Small(kind, pack) => NewValue::Small(kind, pack),
+            Value::Large(large) => NewValue::Large(Box::new(large.clone())),
+        };
+        let deadline = entry.deadline().map_or(NewDeadline::None, NewDeadline::At);
+        database.put(heap, (to_hash, to_key), value, deadline, access);
+        true
     }
     fn splice(&mut self, db: Db, hash: u64, key: &[u8], offset: usize, bytes: &[u8], access: u32) {
         let (database, heap) = self.change(db);
         if let Some((segment, spot)) = database.directory.find_mut(hash, key) {
             let old = segment.entry(spot);
             heap.frozen.before_change(&database.walk, old);
+            let old_next = old.next_deadlines();
             segment.replace(spot, old.splice(&mut heap.arena, offset, bytes));
+            database.index_elements(hash, old_next, [None, None]);
         } else {
-            let empty = Packed::build(&mut heap.arena, heap.frozen.mark(), key, access, None, StringRef::Raw(b""));
+            let empty =
+                Packed::build(&mut heap.arena, heap.frozen.mark(), key, access, None, StringRef::Raw(b"").into());
             let packed = empty.splice(&mut heap.arena, offset, bytes);
             database.insert(heap, hash, packed);
         }
@@ -310,6 +371,7 @@ impl Store for Table {
         let (database, heap) = self.change(to_db);
         database.insert(heap, to_hash, packed);
         database.index(to_hash, None, deadline);
+        database.index_elements(to_hash, [None, None], packed.next_deadlines());
         true
     }
     fn flush(&mut self, db: Db) {
@@ -327,15 +389,21 @@ impl Store for Table {
     }
     fn reclaim(&mut self, limit: usize) -> bool {
         for _ in 0..limit {
-            let Some(database) = self.garbage.last_mut() else { return false };
+            let is_buried = self.heap.arena.free_buried();
+            let Some(database) = self.garbage.last_mut() else {
+                if is_buried {
+                    continue;
+                }
+                return false;
+            };
             let segments_left = database.directory.free_last(&mut self.heap.arena);
             // As many chunks as a segment may have keys for.
-            let chunks_left = database.deadlines.drain(KEYS_MAX / 16);
+            let chunks_left = database.deadlines.drain(KEYS_MAX / 16) | database.element_deadlines.drain(KEYS_MAX / 16);
             if !segments_left && !chunks_left {
                 self.garbage.pop();
             }
         }
-        !self.garbage.is_empty()
+        !self.garbage.is_empty() || self.heap.arena.buried_bytes() > 0
     }
 
     fn freeze(&mut self) {
@@ -350,7 +418,7 @@ impl Store for Table {
     fn walk_frozen(&mut self, pieces: usize) -> bool {
         let frozen = &mut self.heap.frozen;
         for _ in 0..pieces {
-            if frozen.is_full() {
+            if !frozen.save_rest() {
                 break;
             }
             if let Some(database) = self.set_aside.last_mut() {
@@ -364,7 +432,8 @@ impl Store for Table {
                 break;
             }
         }
-        if self.set_aside.is_empty() && self.databases.iter().all(|database| database.walk.is_none()) {
+        let is_over = self.set_aside.is_empty() && self.databases.iter().all(|database| database.walk.is_none());
+        if is_over && frozen.save_rest() {
             frozen.end();
         }
         frozen.is_running()
@@ -394,6 +463,7 @@ impl Store for Table {
         assert!(self.databases.iter().all(|database| database.walk.is_none()) || frozen.is_running());
         assert!(self.set_aside.is_empty() || frozen.is_running() && frozen.is_wanted());
         assert!(self.set_aside.iter().all(|database| database.walk.is_some()), "what is walked is set aside no longer");
+        bytes += self.heap.arena.buried_bytes();
         assert_eq!(bytes, self.heap.arena.used(), "the arena counts what entries and segments take");
     }
 }
@@ -403,6 +473,38 @@ impl Database {
     fn find(&self, hash: u64, key: &[u8]) -> Option<Packed> {
         let segment = self.directory.segment(prefix(hash))?;
         segment.find(hash, |packed| packed.key() == key).map(|spot| segment.entry(spot))
+    }
+    /// Sets the entry of a key; the deadline it has now.
+    #[inline]
+    fn put(
+        &mut self,
+        heap: &mut Heap,
+        (hash, key): (u64, &[u8]),
+        value: NewValue<'_>,
+        deadline: NewDeadline,
+        access: u32,
+    ) -> Option<Deadline> {
+        let (mut old_deadline, mut old_next) = (None, [None, None]);
+        let (new_deadline, new_next);
+        if let Some((segment, spot)) = self.directory.find_mut(hash, key) {
+            let old = segment.entry(spot);
+            heap.frozen.before_change(&self.walk, old);
+            (old_deadline, old_next) = (old.deadline(), old.next_deadlines());
+            new_deadline = deadline.resolve(old_deadline);
+            let new = old.overwrite(&mut heap.arena, value, new_deadline);
+            if new != old {
+                segment.replace(spot, new);
+            }
+            new_next = new.next_deadlines();
+        } else {
+            new_deadline = deadline.resolve(None);
+            let packed = Packed::build(&mut heap.arena, heap.frozen.mark(), key, access, new_deadline, value);
+            new_next = packed.next_deadlines();
+            self.insert(heap, hash, packed);
+        }
+        self.index(hash, old_deadline, new_deadline);
+        self.index_elements(hash, old_next, new_next);
+        new_deadline
     }
     /// Adds an entry whose key is not there.
     fn insert(&mut self, heap: &mut Heap, hash: u64, packed: Packed) {
@@ -418,6 +520,7 @@ impl Database {
         let len = segment.len();
         self.len -= 1;
         self.index(hash, packed.deadline(), None);
+        self.index_elements(hash, packed.next_deadlines(), [None, None]);
         if len <= JOIN_KEYS && len.is_multiple_of(JOIN_EVERY) {
             self.directory.join(heap, prefix(hash));
         }
@@ -428,6 +531,14 @@ impl Database {
         if old != new {
             old.into_iter().for_each(|deadline| self.deadlines.remove(deadline, hash));
             new.into_iter().for_each(|deadline| self.deadlines.insert(deadline, hash));
+        }
+    }
+    /// The same after the elements of a collection changed.
+    #[inline]
+    fn index_elements(&mut self, hash: u64, old: NextDeadlines, new: NextDeadlines) {
+        if old != new {
+            old.into_iter().flatten().for_each(|deadline| self.element_deadlines.remove(deadline, hash));
+            new.into_iter().flatten().for_each(|deadline| self.element_deadlines.insert(deadline, hash));
         }
     }
     /// Saves what the walk of a frozen moment lacks of the segment it has come to, and goes on if that was all of it: where that
@@ -443,7 +554,7 @@ impl Database {
     }
     /// Bytes of the arena that this database's segments and entries take.
     fn check_invariants(&self, heap: &Heap) -> usize {
-        let (mut len, mut deadlines, mut bytes) = (0, 0, 0);
+        let (mut len, mut deadlines, mut element_deadlines, mut bytes) = (0, 0, 0, 0);
         for segment in self.directory.segments() {
             segment.check_invariants(|packed| heap.hasher.hash(packed.key()));
             len += segment.len();
@@ -457,8 +568,20 @@ impl Database {
                 assert!(self.deadlines.count(deadline, hash) >= 1, "every deadline is in the index");
                 deadlines += 1;
             }
+            for deadline in packed.next_deadlines().into_iter().flatten() {
+                assert!(
+                    self.element_deadlines.count(deadline, hash) >= 1,
+                    "first deadlines of elements are in the index"
+                );
+                element_deadlines += 1;
+            }
+            if let Value::Large(large) = packed.entry().value() {
+                large.check_invariants();
+            }
             bytes += packed.bytes_used();
         }
+        assert_eq!(element_deadlines, self.element_deadlines.len(), "deadlines of elements are counted");
+        self.element_deadlines.check_invariants();
         assert_eq!((len, deadlines), (self.len, self.deadlines.len()), "keys and deadlines are counted");
         self.deadlines.check_invariants();
         self.directory.check_invariants();

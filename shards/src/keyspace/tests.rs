@@ -67,7 +67,12 @@ pub(super) fn operate<S: Store>(
         86..90 => return format!("{}", keyspace.rename(db, &name, to_db, &other)),
         90..92 => return format!("{}", keyspace.rename(db, &name, db, &name)),
         92..96 => return format!("{}", keyspace.copy(db, &name, to_db, &other)),
-        96..98 => return format!("{:?}", keyspace.get(db, &name, now).map(|e| format!("{:?}", e.value()))),
+        96..98 => {
+            return format!(
+                "{:?}",
+                keyspace.get(db, &name, now).map(|e| e.string().map(|s| s.to_bytes().into_owned()))
+            );
+        }
         98 => keyspace.swap(db, to_db),
         _ => {
             if random.u8(..20) == 0 {

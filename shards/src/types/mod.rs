@@ -10,4 +10,6 @@ pub mod set;
 pub mod sorted_set;
 pub mod stream;
 
-pub use collection::{Collection, CollectionRef, Kind, Large, Thresholds, View, change_small, digest_bytes, mix, verify};
+pub use collection::{
+    Collection, CollectionRef, Kind, Large, Thresholds, View, change_small, digest_bytes, mix, verify,
+};

@@ -151,7 +151,7 @@ fn help(call: &mut Call<'_>) -> CommandResult {
 fn references(entry: &Entry<'_>) -> i64 {
     match entry.value() {
         Value::String(StringRef::Integer(0..SHARED_INTEGERS)) => SHARED_REFERENCES,
-        Value::String(StringRef::Integer(_) | StringRef::Bytes(_) | StringRef::Raw(_)) => 1,
+        Value::String(_) | Value::Small(..) | Value::Large(_) => 1,
     }
 }
 
@@ -162,7 +162,22 @@ fn idle_seconds(entry: &Entry<'_>, now: Now) -> u32 {
 
 /// Bytes of the value in an RDB file: integers of up to 32 bits packed, other strings with their length in front.
 fn serialized_len(entry: &Entry<'_>) -> usize {
-    let Value::String(value) = entry.value();
+    let value = match entry.value() {
+        Value::String(value) => value,
+        // About: the changes that would make it.
+        Value::Small(..) | Value::Large(_) => {
+            let mut changes = Vec::new();
+            let collection = entry.value().collection().expect("it is one");
+            let mut next = Some(0);
+            let mut bytes = 0;
+            while let Some(from) = next {
+                changes.clear();
+                next = collection.export(from, 64 << 10, &mut changes);
+                bytes += changes.len();
+            }
+            return bytes;
+        }
+    };
     match value.as_integer() {
         Some(-0x80..=0x7f) => 2,
         Some(-0x8000..=0x7fff) => 3,

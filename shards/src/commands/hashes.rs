@@ -1,0 +1,309 @@
+//! Hashes: fields, their values, and counters in them.
+
+use super::elements::{CHOICES_MAX, Found, Scan, choose, integer_within};
+use crate::call::Call;
+use crate::error::{CommandError, CommandResult, OVERFLOW, SYNTAX};
+use crate::numbers::{Extended, integer, parse_integer};
+use crate::reply::Protocol;
+use crate::row::{KeyUse, Row, Traits};
+use crate::types::hash::{HashChange, HashRef};
+use crate::types::{Kind, View};
+use std::collections::BTreeSet;
+
+const READ_FAST: Traits = Traits::READ.and(Traits::FAST);
+const WRITE_FAST: Traits = Traits::WRITE.and(Traits::FAST);
+const GROWS_FAST: Traits = WRITE_FAST.and(Traits::DENY_OOM);
+
+#[rustfmt::skip]
+pub const ROWS: &[Row] = &[
+    <Row>::new("hdel", -3, WRITE_FAST, hdel).key(KeyUse::ReadWrite)
+        .docs("hash", "2.0.0", "O(N) for N fields", "Takes fields out of a hash and counts those it had."),
+    <Row>::new("hexists", 3, READ_FAST, hexists).key(KeyUse::Read)
+        .docs("hash", "2.0.0", "O(1)", "Tells whether a hash has a field."),
+    <Row>::new("hget", 3, READ_FAST, hget).key(KeyUse::Read)
+        .docs("hash", "2.0.0", "O(1)", "Replies the value of a field."),
+    <Row>::new("hgetall", 2, Traits::READ, hgetall).key(KeyUse::Read)
+        .docs("hash", "2.0.0", "O(N) for N fields", "Replies all fields with their values."),
+    <Row>::new("hincrby", 4, GROWS_FAST, hincrby).key(KeyUse::ReadWrite)
+        .docs("hash", "2.0.0", "O(1)", "Adds a number to the integer of a field, which counts as 0 when absent."),
+    <Row>::new("hincrbyfloat", 4, GROWS_FAST, hincrbyfloat).key(KeyUse::ReadWrite)
+        .docs("hash", "2.6.0", "O(1)", "Adds a floating-point number to the number of a field, which counts as 0 when absent."),
+    <Row>::new("hkeys", 2, Traits::READ, hkeys).key(KeyUse::Read)
+        .docs("hash", "2.0.0", "O(N) for N fields", "Replies all fields of a hash."),
+    <Row>::new("hlen", 2, READ_FAST, hlen).key(KeyUse::Read)
+        .docs("hash", "2.0.0", "O(1)", "Counts the fields of a hash."),
+    <Row>::new("hmget", -3, READ_FAST, hmget).key(KeyUse::Read)
+        .docs("hash", "2.0.0", "O(N) for N fields", "Replies the values of fields, with null for those that the hash lacks."),
+    <Row>::new("hmset", -4, GROWS_FAST, hmset).key(KeyUse::Write)
+        .docs("hash", "2.0.0", "O(N) for N fields", "Sets fields; HSET does the same and counts the new ones."),
+    <Row>::new("hrandfield", -2, Traits::READ, hrandfield).key(KeyUse::Read)
+        .docs("hash", "6.2.0", "O(N) for N fields chosen", "Replies fields chosen at random, with their values if asked."),
+    <Row>::new("hscan", -3, Traits::READ, hscan).key(KeyUse::Read)
+        .docs("hash", "2.8.0", "O(1) per call, O(N) for all N fields", "Replies some fields and values, and the cursor with which to ask for more."),
+    <Row>::new("hset", -4, GROWS_FAST, hset).key(KeyUse::Write)
+        .docs("hash", "2.0.0", "O(N) for N fields", "Sets fields of a hash, which is made when it doesn't exist, and counts the new ones."),
+    <Row>::new("hsetnx", 4, GROWS_FAST, hsetnx).key(KeyUse::Write)
+        .docs("hash", "2.0.0", "O(1)", "Sets a field unless the hash has it."),
+    <Row>::new("hstrlen", 3, READ_FAST, hstrlen).key(KeyUse::Read)
+        .docs("hash", "3.2.0", "O(1)", "The length of the value of a field."),
+    <Row>::new("hvals", 2, Traits::READ, hvals).key(KeyUse::Read)
+        .docs("hash", "2.0.0", "O(N) for N fields", "Replies all values of a hash."),
+];
+
+/// The hash at a key for a read, or that there is none.
+fn read<'c>(call: &'c Call<'_>) -> Result<Option<HashRef<'c>>, CommandError> {
+    call.keyspace.get(call.db, call.args.at(1), call.now).map(|entry| entry.hash()).transpose()
+}
+
+/// The same for a write.
+fn read_to_write<'c>(call: &'c Call<'_>) -> Result<Option<HashRef<'c>>, CommandError> {
+    call.keyspace.get_to_write(call.db, call.args.at(1), call.now).map(|entry| entry.hash()).transpose()
+}
+
+fn hset(call: &mut Call<'_>) -> CommandResult {
+    let new = set_all(call)?;
+    call.reply.integer(new);
+    Ok(())
+}
+
+fn hmset(call: &mut Call<'_>) -> CommandResult {
+    set_all(call)?;
+    call.reply.ok();
+    Ok(())
+}
+
+/// Sets the fields and values from argument 2 on; how many fields are new.
+fn set_all(call: &mut Call<'_>) -> Result<i64, CommandError> {
+    let pairs = call.args.from(2);
+    if !pairs.len().is_multiple_of(2) {
+        return Err(CommandError::wrong_arity(call.name));
+    }
+    let hash = read_to_write(call)?;
+    let mut changes = Vec::new();
+    let (mut new, mut named) = (0, BTreeSet::new());
+    for at in (0..pairs.len()).step_by(2) {
+        let field = pairs.at(at);
+        HashChange::Put { field, value: pairs.at(at + 1) }.encode(&mut changes);
+        let is_new = hash.is_none_or(|hash| hash.get(field).is_none()) && (pairs.len() == 2 || named.insert(field));
+        new += is_new as i64;
+    }
+    call.write_collection(call.args.at(1), Kind::Hash, &changes);
+    Ok(new)
+}
+
+fn hsetnx(call: &mut Call<'_>) -> CommandResult {
+    let field = call.args.at(2);
+    let is_new = read_to_write(call)?.is_none_or(|hash| hash.get(field).is_none());
+    if is_new {
+        put(call, call.args.at(3));
+    }
+    call.reply.integer(is_new as i64);
+    Ok(())
+}
+
+/// Sets the field at argument 2.
+fn put(call: &mut Call<'_>, value: &[u8]) {
+    let mut changes = Vec::new();
+    HashChange::Put { field: call.args.at(2), value }.encode(&mut changes);
+    call.write_collection(call.args.at(1), Kind::Hash, &changes);
+}
+
+fn hdel(call: &mut Call<'_>) -> CommandResult {
+    let mut changes = Vec::new();
+    let mut removed = 0;
+    if let Some(hash) = read_to_write(call)? {
+        let mut named = BTreeSet::new();
+        for field in call.args.from(2).iter() {
+            if hash.get(field).is_some() && named.insert(field) {
+                HashChange::Remove { field }.encode(&mut changes);
+                removed += 1;
+            }
+        }
+    }
+    if removed > 0 {
+        call.write_collection(call.args.at(1), Kind::Hash, &changes);
+    }
+    call.reply.integer(removed);
+    Ok(())
+}
+
+fn hget(call: &mut Call<'_>) -> CommandResult {
+    let Some(entry) = call.keyspace.get(call.db, call.args.at(1), call.now) else {
+        call.reply.null();
+        return Ok(());
+    };
+    match entry.hash()?.get(call.args.at(2)) {
+        Some(value) => call.reply.bulk(value),
+        None => call.reply.null(),
+    }
+    Ok(())
+}
+
+fn hmget(call: &mut Call<'_>) -> CommandResult {
+    let fields = call.args.from(2);
+    let entry = call.keyspace.get(call.db, call.args.at(1), call.now);
+    let hash = entry.map(|entry| entry.hash()).transpose()?;
+    call.reply.array(fields.len());
+    for field in fields.iter() {
+        match hash.and_then(|hash| hash.get(field)) {
+            Some(value) => call.reply.bulk(value),
+            None => call.reply.null(),
+        }
+    }
+    Ok(())
+}
+
+fn hexists(call: &mut Call<'_>) -> CommandResult {
+    let there = read(call)?.is_some_and(|hash| hash.get(call.args.at(2)).is_some());
+    call.reply.integer(there as i64);
+    Ok(())
+}
+
+fn hlen(call: &mut Call<'_>) -> CommandResult {
+    let len = read(call)?.map_or(0, |hash| hash.len());
+    call.reply.integer(len as i64);
+    Ok(())
+}
+
+fn hstrlen(call: &mut Call<'_>) -> CommandResult {
+    let value = read(call)?.and_then(|hash| hash.get(call.args.at(2)));
+    let len = value.map_or(0, <[u8]>::len);
+    call.reply.integer(len as i64);
+    Ok(())
+}
+
+fn hgetall(call: &mut Call<'_>) -> CommandResult {
+    let Some(entry) = call.keyspace.get(call.db, call.args.at(1), call.now) else {
+        call.reply.map(0);
+        return Ok(());
+    };
+    let hash = entry.hash()?;
+    call.reply.map(hash.len());
+    hash.visit(&mut |field, value| {
+        call.reply.bulk(field);
+        call.reply.bulk(value);
+    });
+    Ok(())
+}
+
+fn hkeys(call: &mut Call<'_>) -> CommandResult {
+    halves(call, |field, _| field)
+}
+
+fn hvals(call: &mut Call<'_>) -> CommandResult {
+    halves(call, |_, value| value)
+}
+
+fn halves(call: &mut Call<'_>, half: for<'v> fn(&'v [u8], &'v [u8]) -> &'v [u8]) -> CommandResult {
+    let Some(entry) = call.keyspace.get(call.db, call.args.at(1), call.now) else {
+        call.reply.array(0);
+        return Ok(());
+    };
+    let hash = entry.hash()?;
+    call.reply.array(hash.len());
+    hash.visit(&mut |field, value| call.reply.bulk(half(field, value)));
+    Ok(())
+}
+
+fn hincrby(call: &mut Call<'_>) -> CommandResult {
+    const NOT_AN_INTEGER: CommandError = CommandError::new("ERR hash value is not an integer");
+    let increment = integer(call.args.at(3))?;
+    let value = match read_to_write(call)?.and_then(|hash| hash.get(call.args.at(2))) {
+        Some(text) => parse_integer(text).ok_or(NOT_AN_INTEGER)?,
+        None => 0,
+    };
+    let value = value.checked_add(increment).ok_or(OVERFLOW)?;
+    put(call, itoa::Buffer::new().format(value).as_bytes());
+    call.reply.integer(value);
+    Ok(())
+}
+
+fn hincrbyfloat(call: &mut Call<'_>) -> CommandResult {
+    const NOT_A_FLOAT: CommandError = CommandError::new("ERR hash value is not a float");
+    const NOT_FINITE: CommandError = CommandError::new("ERR increment would produce NaN or Infinity");
+    let increment = Extended::parse(call.args.at(3)).ok_or(crate::error::NOT_A_FLOAT)?;
+    let value = match read_to_write(call)?.and_then(|hash| hash.get(call.args.at(2))) {
+        Some(text) => Extended::parse(text).ok_or(NOT_A_FLOAT)?,
+        None => Extended::ZERO,
+    };
+    let text = value.checked_add(increment).ok_or(NOT_FINITE)?.to_string();
+    put(call, text.as_bytes());
+    call.reply.bulk(text.as_bytes());
+    Ok(())
+}
+
+/// `HRANDFIELD key [count [WITHVALUES]]`
+fn hrandfield(call: &mut Call<'_>) -> CommandResult {
+    const RANGE: CommandError = CommandError::new("ERR value is out of range");
+    let count = match call.args.get(2) {
+        Some(arg) => Some(integer_within(arg, -i64::MAX, i64::MAX, None)?),
+        None => None,
+    };
+    let with_values = call.args.len() > 3;
+    if call.args.len() > 4 || with_values && !call.args.is(3, "withvalues") {
+        return Err(SYNTAX);
+    }
+    let count_max = if with_values { i64::MAX as u64 / 2 } else { i64::MAX as u64 };
+    if count.is_some_and(|count| count.unsigned_abs() > count_max) {
+        return Err(RANGE);
+    }
+    let Some(entry) = call.keyspace.get(call.db, call.args.at(1), call.now) else {
+        match count {
+            Some(_) => call.reply.array(0),
+            None => call.reply.null(),
+        }
+        return Ok(());
+    };
+    let hash = entry.hash()?;
+    let Some(count) = count else {
+        call.reply.bulk(hash.random(call.random).0);
+        return Ok(());
+    };
+    let mut chosen = Vec::new();
+    if count < 0 {
+        if count.unsigned_abs() > CHOICES_MAX {
+            return Err(RANGE);
+        }
+        chosen.extend((0..count.unsigned_abs()).map(|_| hash.random(call.random)));
+    } else {
+        let wanted = usize::try_from(count).map_or(hash.len(), |count| count.min(hash.len()));
+        let mut all = Vec::with_capacity(hash.len());
+        hash.visit(&mut |field, value| all.push((field, value)));
+        if wanted == all.len() {
+            chosen = all;
+        } else {
+            chosen.extend(choose(all.len(), wanted, call.random).into_iter().map(|at| all[at]));
+        }
+    }
+    let in_pairs = with_values && call.reply.protocol() == Protocol::Resp3;
+    call.reply.array(if with_values && !in_pairs { chosen.len() * 2 } else { chosen.len() });
+    for (field, value) in chosen {
+        if in_pairs {
+            call.reply.array(2);
+        }
+        call.reply.bulk(field);
+        if with_values {
+            call.reply.bulk(value);
+        }
+    }
+    Ok(())
+}
+
+fn hscan(call: &mut Call<'_>) -> CommandResult {
+    let scan = Scan::parse(&call.args, true)?;
+    let protocol = call.reply.protocol();
+    let mut found = Found::default();
+    let next = match read(call)? {
+        Some(hash) => hash.scan(scan.cursor, scan.count, &mut |field, value| {
+            if scan.matches(field) {
+                found.bulk(protocol, field);
+                if !scan.no_values {
+                    found.bulk(protocol, value);
+                }
+            }
+        }),
+        None => 0,
+    };
+    Scan::reply(call, next, &found);
+    Ok(())
+}
