@@ -6,11 +6,13 @@
 //! - `value`, `stream`: values of every type, piece by piece;
 //! - `file`: what stands between the values of a file;
 //! - `writer`, `listpack`, `write`: values and files for Redis 7.0;
+//! - `convert`: from and to what a key holds;
 //! - `lzf`, `crc64`: compression and checksum.
 //!
 //! The rule: bytes to be read come from anybody. Whatever they say, reading them gives an error at worst; no loop and no
 //! allocation is larger than in proportion to the bytes that are there.
 
+mod convert;
 mod crc64;
 mod file;
 mod listpack;
@@ -24,6 +26,7 @@ mod value;
 mod write;
 mod writer;
 
+pub use convert::{NewValue, Payload, can_write, payload_of, write_value};
 pub use crc64::Crc64;
 pub use file::{FileReader, Part};
 pub use packed::Word;
