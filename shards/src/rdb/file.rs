@@ -39,7 +39,8 @@ impl<R: Read> FileReader<R> {
         let mut reader = Reader::new(source, len);
         let magic: [u8; MAGIC_BYTES] = reader.array().map_err(|_| RdbError::NoRdb)?;
         let digits = magic.strip_prefix(b"REDIS").or_else(|| magic.strip_prefix(b"VALKEY")).ok_or(RdbError::NoRdb)?;
-        let version = std::str::from_utf8(digits).ok().and_then(|text| text.parse::<u32>().ok()).ok_or(RdbError::NoRdb)?;
+        let version =
+            std::str::from_utf8(digits).ok().and_then(|text| text.parse::<u32>().ok()).ok_or(RdbError::NoRdb)?;
         let known = u16::try_from(version).ok().filter(|version| is_known(*version));
         let version = known.ok_or(RdbError::UnknownVersion(version))?;
         Ok(FileReader { reader, version, database: 0, key: Vec::new(), remark: Vec::new() })
@@ -90,7 +91,9 @@ impl<R: Read> FileReader<R> {
                     reader.skip_string()?;
                     return Ok(Part::Functions);
                 }
-                FUNCTION_PRE_GA => return Err(RdbError::Corrupt("functions in the form of a release candidate of Redis 7")),
+                FUNCTION_PRE_GA => {
+                    return Err(RdbError::Corrupt("functions in the form of a release candidate of Redis 7"));
+                }
                 MODULE_AUX => {
                     skip_module(reader)?;
                     return Ok(Part::ModuleData);

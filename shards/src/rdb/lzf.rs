@@ -137,7 +137,8 @@ mod tests {
         let mut compressor = Compressor::default();
         for round in 0..400 {
             let (len, letters) = (random.usize(..40) * random.usize(1..400), random.u8(1..=255));
-            let bytes: Vec<u8> = (0..len).map(|at| if round % 3 == 0 { (at / 9) as u8 } else { random.u8(..letters) }).collect();
+            let bytes: Vec<u8> =
+                (0..len).map(|at| if round % 3 == 0 { (at / 9) as u8 } else { random.u8(..letters) }).collect();
             let compressed = compressor.compress(&bytes, usize::MAX).expect("any length will do").to_vec();
             assert!(bytes.len() as u64 <= expanded_max(compressed.len() as u64));
             assert_eq!(expanded(&compressed, bytes.len()), Ok(bytes.clone()));

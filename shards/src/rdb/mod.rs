@@ -33,7 +33,9 @@ pub use packed::Word;
 pub use reader::Reader;
 pub use stream::{EntryFields, StreamFigures, StreamId};
 pub use value::{Content, Item, Take, ValueType};
-pub use write::{Group, PendingEntry, StreamSource, write_hash, write_list, write_set, write_sorted_set, write_stream, write_string};
+pub use write::{
+    Group, PendingEntry, StreamSource, write_hash, write_list, write_set, write_sorted_set, write_stream, write_string,
+};
 pub use writer::Writer;
 
 use std::borrow::Cow;

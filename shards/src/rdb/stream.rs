@@ -124,7 +124,8 @@ impl Entries {
             let (ms, seq) = (integer(&mut words)?, integer(&mut words)?);
             let id = StreamId { ms: master.ms.wrapping_add_signed(ms), seq: master.seq.wrapping_add_signed(seq) };
             let fields = if flags & SAME_FIELDS != 0 {
-                let fields = EntryFields { master: Some(master_fields.clone()), words: words.clone(), left: master_len };
+                let fields =
+                    EntryFields { master: Some(master_fields.clone()), words: words.clone(), left: master_len };
                 skip(&mut words, master_len)?;
                 fields
             } else {

@@ -24,9 +24,10 @@ fn written(write: impl FnOnce(&mut Writer<Vec<u8>>)) -> Vec<u8> {
 }
 
 fn words() -> Vec<Vec<u8>> {
-    let mut words: Vec<Vec<u8>> = ["", "0", "-1", "127", "128", "-129", "4095", "-4096", "32767", "-32768", "65536", "8388608"]
-        .map(|word| word.as_bytes().to_vec())
-        .to_vec();
+    let mut words: Vec<Vec<u8>> =
+        ["", "0", "-1", "127", "128", "-129", "4095", "-4096", "32767", "-32768", "65536", "8388608"]
+            .map(|word| word.as_bytes().to_vec())
+            .to_vec();
     words.extend(["2147483648", "-9223372036854775808", "007", "a\0b"].map(|word| word.as_bytes().to_vec()));
     words.extend([20, 63, 64, 127, 128, 4095, 4096, 20_000].map(|len| vec![b'x'; len]));
     words.extend([62, 63, 126, 16_370, 16_380].map(|len| (0..len).map(|n| (n * n) as u8).collect::<Vec<u8>>()));
@@ -47,7 +48,8 @@ fn strings_lists_and_sets_come_back_as_they_were_written() {
     let set = written(|writer| write_set(writer, None, words.len(), &walk));
     assert_eq!(pieces(&set, VERSION), Ok(escaped(&words)));
     for top in [300, 100_000, 1 << 40] {
-        let walk = |each: &mut dyn FnMut(&[u8])| [top, -top, 0].iter().for_each(|n: &i64| each(n.to_string().as_bytes()));
+        let walk =
+            |each: &mut dyn FnMut(&[u8])| [top, -top, 0].iter().for_each(|n: &i64| each(n.to_string().as_bytes()));
         let set = written(|writer| write_set(writer, None, 3, &walk));
         assert_eq!(pieces(&set, VERSION), Ok(vec![(-top).to_string(), "0".into(), top.to_string()]));
     }

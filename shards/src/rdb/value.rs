@@ -32,6 +32,10 @@ impl ValueType {
         };
         if is_known { Ok(ValueType { byte, version }) } else { Err(RdbError::UnknownType(byte)) }
     }
+    /// As it stands before the key in a file, and before the value in a payload.
+    pub fn byte(self) -> u8 {
+        self.byte
+    }
     pub fn content(self) -> Content {
         match self.byte {
             STRING => Content::String,
@@ -59,16 +63,36 @@ pub enum Item<'a> {
     /// Of a sorted set; the score is a number.
     Scored(&'a [u8], f64),
     /// Of a hash; the deadline in milliseconds since 1970.
-    Field { field: &'a [u8], value: &'a [u8], deadline_ms: Option<u64> },
+    Field {
+        field: &'a [u8],
+        value: &'a [u8],
+        deadline_ms: Option<u64>,
+    },
     /// Of a stream, in ascending order of ids.
-    Entry { id: StreamId, fields: EntryFields<'a> },
+    Entry {
+        id: StreamId,
+        fields: EntryFields<'a>,
+    },
     /// Behind all entries, before the groups.
     Figures(StreamFigures),
-    Group { name: &'a [u8], last_id: StreamId, entries_read: Option<u64> },
+    Group {
+        name: &'a [u8],
+        last_id: StreamId,
+        entries_read: Option<u64>,
+    },
     /// Of the latest group. `active_ms`: when it last got an entry, if the version tells.
-    Consumer { name: &'a [u8], seen_ms: u64, active_ms: Option<u64> },
+    Consumer {
+        name: &'a [u8],
+        seen_ms: u64,
+        active_ms: Option<u64>,
+    },
     /// Of the latest group, in ascending order of ids, behind all of its consumers.
-    Pending { id: StreamId, consumer: &'a [u8], delivered_ms: u64, deliveries: u64 },
+    Pending {
+        id: StreamId,
+        consumer: &'a [u8],
+        delivered_ms: u64,
+        deliveries: u64,
+    },
 }
 
 /// Takes a piece; an error ends the reading.
@@ -114,7 +138,12 @@ impl ValueType {
     }
 
     /// LIST, SET: strings one by one.
-    fn strings<R: Read>(self, reader: &mut Reader<R>, buffers: &mut Buffers, take: &mut Take<'_>) -> Result<u64, RdbError> {
+    fn strings<R: Read>(
+        self,
+        reader: &mut Reader<R>,
+        buffers: &mut Buffers,
+        take: &mut Take<'_>,
+    ) -> Result<u64, RdbError> {
         let len = reader.number()?;
         for _ in 0..len {
             reader.string(&mut buffers.first)?;
@@ -123,7 +152,12 @@ impl ValueType {
         Ok(len)
     }
 
-    fn scored<R: Read>(self, reader: &mut Reader<R>, buffers: &mut Buffers, take: &mut Take<'_>) -> Result<u64, RdbError> {
+    fn scored<R: Read>(
+        self,
+        reader: &mut Reader<R>,
+        buffers: &mut Buffers,
+        take: &mut Take<'_>,
+    ) -> Result<u64, RdbError> {
         let len = reader.number()?;
         for _ in 0..len {
             reader.string(&mut buffers.first)?;
@@ -140,7 +174,12 @@ impl ValueType {
     }
 
     /// Hashes as fields and values one by one, with their deadlines before or behind them.
-    fn fields<R: Read>(self, reader: &mut Reader<R>, buffers: &mut Buffers, take: &mut Take<'_>) -> Result<u64, RdbError> {
+    fn fields<R: Read>(
+        self,
+        reader: &mut Reader<R>,
+        buffers: &mut Buffers,
+        take: &mut Take<'_>,
+    ) -> Result<u64, RdbError> {
         let is_of_valkey = self.byte == HASH_METADATA_PRE_GA && self.version >= VERSION_VALKEY;
         let first_ms = if self.byte == HASH_METADATA { reader.time_ms()? } else { 0 };
         let len = reader.number()?;
@@ -162,7 +201,12 @@ impl ValueType {
         Ok(len)
     }
 
-    fn quicklist<R: Read>(self, reader: &mut Reader<R>, buffers: &mut Buffers, take: &mut Take<'_>) -> Result<u64, RdbError> {
+    fn quicklist<R: Read>(
+        self,
+        reader: &mut Reader<R>,
+        buffers: &mut Buffers,
+        take: &mut Take<'_>,
+    ) -> Result<u64, RdbError> {
         let mut elements = 0;
         for _ in 0..reader.number()? {
             let container = if self.byte == LIST_QUICKLIST_2 { reader.number()? } else { NODE_PACKED };

@@ -57,7 +57,12 @@ pub fn write_list<W: Write>(writer: &mut Writer<W>, key: Option<&[u8]>, walk: &d
     });
 }
 
-pub fn write_set<W: Write>(writer: &mut Writer<W>, key: Option<&[u8]>, len: usize, walk: &dyn Fn(&mut dyn FnMut(&[u8]))) {
+pub fn write_set<W: Write>(
+    writer: &mut Writer<W>,
+    key: Option<&[u8]>,
+    len: usize,
+    walk: &dyn Fn(&mut dyn FnMut(&[u8])),
+) {
     let mut integers = Vec::new();
     if len <= INTSET_MEMBERS_MAX {
         walk(&mut |member| integers.extend(parse_integer(member)));
@@ -116,7 +121,12 @@ pub fn write_sorted_set<W: Write>(
 }
 
 /// Without deadlines of fields, for which Redis 7.0 has no place.
-pub fn write_hash<W: Write>(writer: &mut Writer<W>, key: Option<&[u8]>, len: usize, walk: &dyn Fn(&mut dyn FnMut(&[u8], &[u8]))) {
+pub fn write_hash<W: Write>(
+    writer: &mut Writer<W>,
+    key: Option<&[u8]>,
+    len: usize,
+    walk: &dyn Fn(&mut dyn FnMut(&[u8], &[u8])),
+) {
     let mut is_packed = len <= PACKED_ELEMENTS_MAX;
     if is_packed {
         walk(&mut |field, value| is_packed &= field.len().max(value.len()) <= PACKED_BYTES_MAX);
@@ -234,7 +244,8 @@ fn stream_nodes(stream: &dyn StreamSource, each: &mut dyn FnMut(StreamId, &[u8])
     let mut sizes = Vec::new();
     let (mut entries, mut bytes) = (0, 0);
     stream.entries(&mut |_, fields| {
-        let size: usize = fields.iter().map(|(field, value)| element_bytes_max(field.len()) + element_bytes_max(value.len())).sum();
+        let size: usize =
+            fields.iter().map(|(field, value)| element_bytes_max(field.len()) + element_bytes_max(value.len())).sum();
         if entries > 0 && (entries == STREAM_NODE_ENTRIES_MAX || bytes + size > STREAM_NODE_BYTES_MAX) {
             sizes.push(entries);
             (entries, bytes) = (0, 0);

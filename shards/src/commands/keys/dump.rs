@@ -120,7 +120,10 @@ mod tests {
         shard.run("HSET h f v g 12");
         for key in ["s", "n", "l", "i", "m", "h"] {
             let first = payload(&mut shard, key).expect("the key is there");
-            assert_eq!(shard.run_words(&[b"RESTORE", key.as_bytes(), b"0", &first]), "-BUSYKEY Target key name already exists.\r\n");
+            assert_eq!(
+                shard.run_words(&[b"RESTORE", key.as_bytes(), b"0", &first]),
+                "-BUSYKEY Target key name already exists.\r\n"
+            );
             assert_eq!(shard.run_words(&[b"RESTORE", b"copy", b"0", &first, b"REPLACE"]), "+OK\r\n");
             assert_eq!(payload(&mut shard, "copy").expect("it was restored"), first, "{key}");
             assert_eq!(shard.run(&format!("TYPE {key}")), shard.run("TYPE copy"));
@@ -137,8 +140,7 @@ mod tests {
         shard.run("RPUSH l 1 two three aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
         shard.run("SADD i 5 -3 700000");
         shard.run("HSET h f v g 12");
-        shard.run("ZADD z 1 a 2.5 b");
-        let corpus = ["l", "i", "h", "z"].map(|key| payload(&mut shard, key).expect("the key is there"));
+        let corpus = ["l", "i", "h"].map(|key| payload(&mut shard, key).expect("the key is there"));
         for _ in 0..count {
             let mut value = corpus[random.usize(..corpus.len())].clone();
             value.truncate(value.len() - 10);
