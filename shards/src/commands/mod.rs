@@ -7,6 +7,7 @@ pub mod hyperloglog;
 pub mod keys;
 pub mod lists;
 pub mod sets;
+pub mod sorted_sets;
 pub mod strings;
 
 use crate::row::Row;
@@ -20,5 +21,6 @@ pub const FAMILIES: &[&[Row]] = &[
     sets::ROWS,
     hashes::ROWS,
     lists::ROWS,
+    sorted_sets::ROWS,
     std::slice::from_ref(&keys::DEBUG_OBJECT),
 ];
