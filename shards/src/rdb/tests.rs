@@ -102,3 +102,39 @@ fn mutated_values_are_read_or_refused() {
         let _ = pieces(&value, if random.bool() { VERSION } else { VERSION_VALKEY });
     }
 }
+
+fn bytes_of(hex: &str) -> Vec<u8> {
+    let digits: Vec<u8> = hex.trim().bytes().map(|digit| (digit as char).to_digit(16).expect("hex") as u8).collect();
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
+/// Three entries, one deleted, a group of two consumers: `DUMP` of redis-server 7.0.15.
+const STREAM: &str = include_str!("../../../tests/corpora/rdb/stream-7.0.hex");
+
+#[test]
+fn a_stream_of_redis_is_read_with_its_groups() {
+    let payload = bytes_of(STREAM);
+    let found = pieces(&payload[..payload.len() - 10], VERSION).expect("redis-server made it");
+    assert_eq!(found.iter().filter(|piece| piece.starts_with("Entry")).count(), 3);
+    assert_eq!(found.iter().filter(|piece| piece.starts_with("Consumer")).count(), 2);
+    let pending: Vec<&String> = found.iter().filter(|piece| piece.starts_with("Pending")).collect();
+    assert_eq!(pending.len(), 2);
+    assert!(pending[1].contains("deliveries: 4"), "{}", pending[1]);
+}
+
+#[test]
+fn mutated_streams_are_read_or_refused() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let payload = bytes_of(STREAM);
+    for _ in 0..20_000 {
+        let mut value = payload[..payload.len() - 10].to_vec();
+        for _ in 0..random.usize(1..4) {
+            let at = random.usize(1..value.len());
+            value[at] = random.u8(..);
+        }
+        value[0] = [15, 19, 21][random.usize(..3)];
+        let _ = pieces(&value, VERSION);
+    }
+}
