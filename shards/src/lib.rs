@@ -13,6 +13,7 @@ pub mod owner;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
 pub mod random;
+pub mod rdb;
 pub mod reply;
 pub mod row;
 pub mod slot;

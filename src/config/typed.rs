@@ -4,6 +4,7 @@ use super::Settings;
 use super::table::SETTINGS;
 use super::values::{BindAddress, OutputLimit, Value};
 use crate::resp::RequestLimits;
+use shards::types::Thresholds;
 use shards::wal::FsyncPolicy;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -66,6 +67,8 @@ pub struct Config {
     pub tcp_backlog: u32,
     pub bulk_bytes_max: u64,
     pub sparse_sketch_bytes_max: u64,
+    /// Where collections change their form.
+    pub thresholds: Thresholds,
     pub query_bytes_max: u64,
     pub output_normal: OutputLimit,
     pub output_replica: OutputLimit,
@@ -136,6 +139,7 @@ impl Config {
             tcp_backlog: s.integer("tcp-backlog") as u32,
             bulk_bytes_max: s.bytes("proto-max-bulk-len"),
             sparse_sketch_bytes_max: s.integer("hll-sparse-max-bytes") as u64,
+            thresholds: thresholds(s),
             query_bytes_max: s.bytes("client-query-buffer-limit"),
             output_normal,
             output_replica,
@@ -196,6 +200,19 @@ impl Config {
             lfu: self.maxmemory_policy.ends_with("-lfu"),
             sparse_sketch_bytes_max: self.sparse_sketch_bytes_max,
         }
+    }
+}
+
+fn thresholds(s: &Settings) -> Thresholds {
+    let size = |name| usize::try_from(s.integer(name)).unwrap_or(usize::MAX);
+    Thresholds {
+        hash_entries: size("hash-max-listpack-entries"),
+        hash_value_bytes: size("hash-max-listpack-value"),
+        list_node: s.integer("list-max-listpack-size"),
+        set_integers: size("set-max-intset-entries"),
+        sorted_set_entries: size("zset-max-listpack-entries"),
+        sorted_set_value_bytes: size("zset-max-listpack-value"),
+        ..Thresholds::default()
     }
 }
 

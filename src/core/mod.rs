@@ -182,6 +182,7 @@ impl Core {
     pub fn apply_config(&mut self) {
         self.config = self.settings.config();
         self.owner.limits = self.config.shard_limits();
+        self.owner.keyspace.set_thresholds(self.config.thresholds);
         self.log.policy = self.config.appendfsync.policy();
         self.latency.tracking = self.config.latency_tracking;
     }

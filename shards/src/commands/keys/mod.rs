@@ -4,6 +4,7 @@
 //! that must hold: rows marked `READ` never edit, so an expired key that still lies there is left for the shard's tick.
 
 mod databases;
+mod dump;
 mod expire;
 mod object;
 mod relocate;
@@ -141,6 +142,18 @@ pub const ROWS: &[Row] = &[
         "1.0.0",
         "O(1)",
         "Moves a key to another database unless it has a key of that name.",
+    ),
+    row("dump", 2, READ, dump::dump).key(KeyUse::Read).docs(
+        "generic",
+        "2.6.0",
+        "O(N) for values of N elements, and their bytes",
+        "Replies the value of a key as a payload for RESTORE.",
+    ),
+    row("restore", -4, WRITE.and(Traits::DENY_OOM).and(Traits::DANGEROUS), dump::restore).key(KeyUse::Overwrite).docs(
+        "generic",
+        "2.6.0",
+        "O(N) for values of N elements, and their bytes; O(N*log(N)) for sorted sets",
+        "Makes a key of a payload that DUMP replied.",
     ),
     // ---- looking around -----------------------------------------------------------------------------------
     row("randomkey", 1, READ_WHOLE, scan::randomkey).route(Route::Any).docs(
