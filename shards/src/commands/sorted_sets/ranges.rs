@@ -222,20 +222,22 @@ pub(super) fn zrangestore(call: &mut Call<'_>) -> CommandResult {
 
 /// Keeps elements at argument 1, in place of whatever is there.
 pub(super) fn store(call: &mut Call<'_>, elements: &[(f64, Vec<u8>)]) -> CommandResult {
-    let key = call.args.at(1);
-    if elements.is_empty() {
-        if call.keyspace.peek(call.db, key, call.now).is_some() {
-            call.keyspace.remove(call.db, key);
-        }
-    } else {
-        let mut changes = Vec::new();
-        for (score, member) in elements {
-            SortedSetChange::Put { score: *score, member }.encode(&mut changes);
-        }
-        call.keyspace.put_collection(call.db, key, Kind::SortedSet, &changes, NewDeadline::None);
+    let mut changes = Vec::new();
+    for (score, member) in elements {
+        SortedSetChange::Put { score: *score, member }.encode(&mut changes);
     }
+    replace(call, call.args.at(1), &changes);
     call.reply.integer(elements.len() as i64);
     Ok(())
+}
+
+/// Puts what changes make of nothing at a key, in place of whatever is there.
+pub(in super::super) fn replace(call: &mut Call<'_>, key: &[u8], changes: &[u8]) {
+    if !changes.is_empty() {
+        call.keyspace.put_collection(call.db, key, Kind::SortedSet, changes, NewDeadline::None);
+    } else if call.keyspace.peek(call.db, key, call.now).is_some() {
+        call.keyspace.remove(call.db, key);
+    }
 }
 
 fn count(call: &mut Call<'_>, span: Span<'_>) -> CommandResult {
