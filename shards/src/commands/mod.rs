@@ -23,4 +23,5 @@ pub const FAMILIES: &[&[Row]] = &[
     lists::ROWS,
     sorted_sets::ROWS,
     std::slice::from_ref(&keys::DEBUG_OBJECT),
+    std::slice::from_ref(&keys::MEMORY_USAGE),
 ];
