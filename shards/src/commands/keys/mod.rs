@@ -25,6 +25,8 @@ const READ_FAST: Traits = READ.and(Traits::FAST);
 /// Reads of more than the keys named, which wait for every unsettled edit.
 const READ_WHOLE: Traits = READ.and(Traits::WHOLE);
 const WRITE: Traits = Traits::WRITE.and(Traits::KEYSPACE);
+/// Patterns reach keys that the row doesn't know.
+const SORTS: Traits = Traits::MOVABLE_KEYS.and(Traits::WHOLE);
 const WRITE_FAST: Traits = WRITE.and(Traits::FAST);
 
 /// `Row::new` for handlers of the shard: written out, a function's name would be a handler type of its own.
@@ -157,7 +159,7 @@ pub const ROWS: &[Row] = &[
         "Makes a key of a payload that DUMP replied.",
     ),
     // ---- sorted elements ----------------------------------------------------------------------------------
-    row("sort", -2, WRITE.and(Traits::DENY_OOM).and(Traits::MOVABLE_KEYS), sort::sort)
+    row("sort", -2, WRITE.and(Traits::DENY_OOM).and(SORTS), sort::sort)
         .keys(Keys::Find { find: sort::find_keys, usage: KeyUse::ReadWrite })
         .docs(
             "generic",
@@ -165,7 +167,7 @@ pub const ROWS: &[Row] = &[
             "O(N*log(N)) for N elements, plus a lookup for each pattern and element",
             "Replies or stores the elements of a list, set or sorted set in order.",
         ),
-    row("sort_ro", -2, READ.and(Traits::MOVABLE_KEYS), sort::sort_ro).key(KeyUse::Read).docs(
+    row("sort_ro", -2, READ.and(SORTS), sort::sort_ro).key(KeyUse::Read).docs(
         "generic",
         "7.0.0",
         "O(N*log(N)) for N elements, plus a lookup for each pattern and element",
