@@ -43,7 +43,7 @@ pub fn import(request: &Import, out: &mut dyn Write) -> Result<Outcome, Obstacle
             told = at;
             eprint!("\r{} of {} MiB, {} keys", at >> 20, len >> 20, counts.sent);
         }
-        match reader.next().map_err(|error| damage(path, at, &error))? {
+        match reader.next_part().map_err(|error| damage(path, at, &error))? {
             Part::End => break,
             Part::Remark => {}
             Part::Functions => counts.functions += 1,

@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn it_is_the_same_in_pieces_and_bit_by_bit() {
-        let bytes: Vec<u8> = (0..100u32).map(|n| (n * n >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..100u32).map(|n| ((n * n) >> 3) as u8).collect();
         for len in 0..bytes.len() {
             let naive = bytes[..len].iter().fold(0u64, |crc, byte| {
                 (0..8).fold(crc ^ *byte as u64, |crc, _| (crc >> 1) ^ if crc & 1 == 1 { POLYNOMIAL } else { 0 })

@@ -60,7 +60,7 @@ impl<R: Read> FileReader<R> {
         &self.remark
     }
 
-    pub fn next(&mut self) -> Result<Part, RdbError> {
+    pub fn next_part(&mut self) -> Result<Part, RdbError> {
         let mut deadline_ms = None;
         loop {
             let reader = &mut self.reader;

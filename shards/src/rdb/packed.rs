@@ -155,6 +155,9 @@ impl<'a> Ziplist<'a> {
     }
 }
 
+/// A field and its value.
+pub type Pair<'a> = (&'a [u8], &'a [u8]);
+
 /// The fields and values of a zipmap, in which Redis kept small hashes up to 2.4:
 ///
 /// ```text
@@ -172,7 +175,7 @@ impl<'a> Zipmap<'a> {
         let rest = bytes.get(1..).filter(|rest| rest.last() == Some(&END)).ok_or(BAD_ZIPMAP)?;
         Ok(Zipmap { rest })
     }
-    pub fn next(&mut self) -> Result<Option<(&'a [u8], &'a [u8])>, RdbError> {
+    pub fn next(&mut self) -> Result<Option<Pair<'a>>, RdbError> {
         if self.rest == [END] {
             return Ok(None);
         }

@@ -27,12 +27,17 @@ fn begin<W: Write>(writer: &mut Writer<W>, byte: u8, key: Option<&[u8]>) {
     }
 }
 
+/// Goes through all elements, the same ones in the same order each time.
+pub type Walk<'a> = dyn Fn(&mut dyn FnMut(&[u8])) + 'a;
+pub type ScoredWalk<'a> = dyn Fn(&mut dyn FnMut(&[u8], f64)) + 'a;
+pub type PairWalk<'a> = dyn Fn(&mut dyn FnMut(&[u8], &[u8])) + 'a;
+
 pub fn write_string<W: Write>(writer: &mut Writer<W>, key: Option<&[u8]>, value: &[u8]) {
     begin(writer, STRING, key);
     writer.string(value);
 }
 
-pub fn write_list<W: Write>(writer: &mut Writer<W>, key: Option<&[u8]>, walk: &dyn Fn(&mut dyn FnMut(&[u8]))) {
+pub fn write_list<W: Write>(writer: &mut Writer<W>, key: Option<&[u8]>, walk: &Walk<'_>) {
     let mut nodes = 0;
     let nodes_of = |each: &mut dyn FnMut(&[u8])| {
         let mut node = ListpackBuilder::default();
@@ -57,12 +62,7 @@ pub fn write_list<W: Write>(writer: &mut Writer<W>, key: Option<&[u8]>, walk: &d
     });
 }
 
-pub fn write_set<W: Write>(
-    writer: &mut Writer<W>,
-    key: Option<&[u8]>,
-    len: usize,
-    walk: &dyn Fn(&mut dyn FnMut(&[u8])),
-) {
+pub fn write_set<W: Write>(writer: &mut Writer<W>, key: Option<&[u8]>, len: usize, walk: &Walk<'_>) {
     let mut integers = Vec::new();
     if len <= INTSET_MEMBERS_MAX {
         walk(&mut |member| integers.extend(parse_integer(member)));
@@ -91,12 +91,7 @@ fn intset(mut members: Vec<i64>) -> Vec<u8> {
 }
 
 /// Walked in ascending order.
-pub fn write_sorted_set<W: Write>(
-    writer: &mut Writer<W>,
-    key: Option<&[u8]>,
-    len: usize,
-    walk: &dyn Fn(&mut dyn FnMut(&[u8], f64)),
-) {
+pub fn write_sorted_set<W: Write>(writer: &mut Writer<W>, key: Option<&[u8]>, len: usize, walk: &ScoredWalk<'_>) {
     let mut is_packed = len <= PACKED_ELEMENTS_MAX;
     if is_packed {
         walk(&mut |member, _| is_packed &= member.len() <= PACKED_BYTES_MAX);
@@ -121,12 +116,7 @@ pub fn write_sorted_set<W: Write>(
 }
 
 /// Without deadlines of fields, for which Redis 7.0 has no place.
-pub fn write_hash<W: Write>(
-    writer: &mut Writer<W>,
-    key: Option<&[u8]>,
-    len: usize,
-    walk: &dyn Fn(&mut dyn FnMut(&[u8], &[u8])),
-) {
+pub fn write_hash<W: Write>(writer: &mut Writer<W>, key: Option<&[u8]>, len: usize, walk: &PairWalk<'_>) {
     let mut is_packed = len <= PACKED_ELEMENTS_MAX;
     if is_packed {
         walk(&mut |field, value| is_packed &= field.len().max(value.len()) <= PACKED_BYTES_MAX);
@@ -165,12 +155,15 @@ pub struct PendingEntry {
     pub deliveries: u64,
 }
 
+/// What gets the id, fields and values of an entry.
+pub type EachEntry<'a> = dyn FnMut(StreamId, &[(&[u8], &[u8])]) + 'a;
+
 /// A stream to be written. Each walk comes in the same order each time.
 pub trait StreamSource {
     fn figures(&self) -> StreamFigures;
     /// Of the first entry; zeros without one.
     fn first_id(&self) -> StreamId;
-    fn entries(&self, each: &mut dyn FnMut(StreamId, &[(&[u8], &[u8])]));
+    fn entries(&self, each: &mut EachEntry<'_>);
     fn groups(&self) -> usize;
     fn group(&self, at: usize) -> Group<'_>;
     /// Names, and when they were last seen, in milliseconds since 1970.

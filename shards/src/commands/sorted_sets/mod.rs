@@ -399,22 +399,18 @@ fn zrandmember(call: &mut Call<'_>) -> CommandResult {
         return Ok(());
     };
     let len = set.len();
+    let at_rank = |rank: usize| collect(set, rank..rank + 1, false).remove(0);
     let chosen: Vec<(f64, Vec<u8>)> = if count < 0 {
         if count.unsigned_abs() > CHOICES_MAX {
             return Err(RANGE);
         }
-        let draw = |_| {
-            let (score, member) = set.random(call.random);
-            (score, member.to_vec())
-        };
-        (0..count.unsigned_abs()).map(draw).collect()
+        (0..count.unsigned_abs()).map(|_| call.random.below(len as u64) as usize).map(at_rank).collect()
     } else {
-        let mut all = collect(set, 0..len, false);
         let wanted = usize::try_from(count).map_or(len, |count| count.min(len));
         if wanted == len {
-            all
+            collect(set, 0..len, false)
         } else {
-            choose(len, wanted, call.random).into_iter().map(|at| std::mem::take(&mut all[at])).collect()
+            choose(len, wanted, call.random).into_iter().map(at_rank).collect()
         }
     };
     reply_elements(call, &chosen, with_scores);
@@ -422,18 +418,18 @@ fn zrandmember(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn zscan(call: &mut Call<'_>) -> CommandResult {
-    let scan = Scan::parse(&call.args, false)?;
+    let cursor = Scan::cursor(&call.args)?;
     let protocol = call.reply.protocol();
-    let mut found = Found::default();
-    let next = match read(call.keyspace, call.db, call.args.at(1), call.now)? {
-        Some(set) => set.scan(scan.cursor, scan.count, &mut |score, member| {
+    let (mut found, mut next) = (Found::default(), 0);
+    if let Some(set) = read(call.keyspace, call.db, call.args.at(1), call.now)? {
+        let scan = Scan::parse(&call.args, cursor, false)?;
+        next = set.scan(scan.cursor, scan.count, &mut |score, member| {
             if scan.matches(member) {
                 found.bulk(protocol, member);
                 found.bulk(protocol, format_double(score).as_bytes());
             }
-        }),
-        None => 0,
-    };
+        });
+    }
     Scan::reply(call, next, &found);
     Ok(())
 }
