@@ -4,6 +4,7 @@ use super::Settings;
 use super::table::SETTINGS;
 use super::values::{BindAddress, OutputLimit, Value};
 use crate::resp::RequestLimits;
+use shards::call::Sight;
 use shards::types::Thresholds;
 use shards::wal::FsyncPolicy;
 use std::ffi::OsString;
@@ -193,12 +194,13 @@ impl Config {
         Some(self.wal_archive_dir.as_path()).filter(|path| !path.as_os_str().is_empty())
     }
 
-    /// The limits that commands check on a shard.
-    pub fn shard_limits(&self) -> shards::call::Limits {
+    /// The limits that commands check on a shard of a server that has so many.
+    pub fn shard_limits(&self, shards: u16) -> shards::call::Limits {
         shards::call::Limits {
             string_bytes_max: self.bulk_bytes_max,
             lfu: self.maxmemory_policy.ends_with("-lfu"),
             sparse_sketch_bytes_max: self.sparse_sketch_bytes_max,
+            sight: if shards == 1 { Sight::Everything } else { Sight::Shard },
         }
     }
 }

@@ -6,7 +6,7 @@ use super::Core;
 use crate::commands::catalog::Run;
 use crate::router::batch::ran;
 use crate::router::program::ScratchCommand;
-use shards::call::Args;
+use shards::call::{Args, Limits, Sight};
 use shards::keyspace::{Edit, Keyspace};
 use shards::owner::{Caller, Owner};
 use shards::reply::{Protocol, Reply};
@@ -57,7 +57,7 @@ impl Core {
         replies: &mut Vec<u8>,
     ) -> Homeward {
         let mut scratch = Owner::new(self.owner.keyspace.databases(), self.owner.random.next_u64());
-        scratch.limits = self.owner.limits.clone();
+        scratch.limits = Limits { sight: Sight::Named, ..self.owner.limits.clone() };
         scratch.keyspace.set_thresholds(self.config.thresholds);
         for entries in fetched {
             scratch.keyspace.replay_all(entries).expect("edits exported by a keyspace");

@@ -25,4 +25,5 @@ pub const FAMILIES: &[&[Row]] = &[
     sorted_sets::ROWS,
     geo::ROWS,
     std::slice::from_ref(&keys::DEBUG_OBJECT),
+    std::slice::from_ref(&keys::MEMORY_USAGE),
 ];
