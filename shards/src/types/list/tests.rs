@@ -1,3 +1,5 @@
+//! Both forms of a list against the simplest twin, and changes from anywhere.
+
 use super::*;
 
 /// A list as the keyspace keeps it.
