@@ -760,6 +760,10 @@ impl Generator {
             // Any number is a cursor to somewhere: nothing to compare.
             return;
         }
+        if matches!(&args[0][..], b"SPOP" | b"HRANDFIELD") {
+            // With another count, or none, the reply is chance.
+            return;
+        }
         match self.rng.u32(..4) {
             0 if args.len() > 1 => {
                 args.remove(at.max(1));
