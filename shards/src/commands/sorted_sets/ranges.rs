@@ -40,7 +40,8 @@ fn parse_score(arg: &[u8]) -> Result<Limit<f64>, CommandError> {
         [b'(', rest @ ..] => (true, rest),
         _ => (false, arg),
     };
-    let value = parse_float(text).ok_or(NOT_A_SCORE)?;
+    // No digits at all are 0 to Redis here, and an error everywhere else.
+    let value = if text.is_empty() { 0.0 } else { parse_float(text).ok_or(NOT_A_SCORE)? };
     Ok(Limit { value, excluded })
 }
 
