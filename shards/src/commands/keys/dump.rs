@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn mutated_payloads_are_refused_or_restored_and_never_panic() {
-        let count = std::env::var("SHARDIS_RESTORE_FUZZ").ok().and_then(|text| text.parse().ok()).unwrap_or(20_000);
+        const COUNT: usize = 20_000;
         let seed = fastrand::u64(..);
         println!("seed {seed}");
         let mut random = fastrand::Rng::with_seed(seed);
@@ -141,7 +141,7 @@ mod tests {
         shard.run("SADD i 5 -3 700000");
         shard.run("HSET h f v g 12");
         let corpus = ["l", "i", "h"].map(|key| payload(&mut shard, key).expect("the key is there"));
-        for _ in 0..count {
+        for _ in 0..COUNT {
             let mut value = corpus[random.usize(..corpus.len())].clone();
             value.truncate(value.len() - 10);
             for _ in 0..random.usize(1..4) {
