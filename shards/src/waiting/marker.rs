@@ -4,7 +4,7 @@
 use crate::call::Call;
 use crate::error::CommandError;
 use crate::numbers::{parse_float, parse_integer};
-use crate::reply::Reply;
+use crate::reply::{Protocol, Reply};
 use crate::types::Kind;
 use crate::units::Now;
 use crate::wire::{self, Decoder, EditError};
@@ -101,6 +101,14 @@ pub fn is_wait(reply: &[u8]) -> bool {
     reply.first() == Some(&MARK)
 }
 
+/// Appends a reply where nobody may wait (in MULTI): the command's null takes the place of a wish to.
+pub fn append_at_once(reply: &[u8], protocol: Protocol, out: &mut Vec<u8>) {
+    match Wait::in_place_of(reply) {
+        Some(wait) => wait.give_up(&mut Reply::new(out, protocol)),
+        None => out.extend_from_slice(reply),
+    }
+}
+
 impl Call<'_> {
     /// In place of a reply: the command has nothing to give, has made no edit, and wants to be tried again when it may have.
     pub fn wait(&mut self, wait: &Wait<'_>) {
@@ -136,7 +144,6 @@ fn in_time(ms: i64, now: Now) -> Result<u64, CommandError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reply::Protocol;
 
     #[test]
     fn a_wish_to_wait_is_read_back_and_is_no_reply() {
@@ -165,6 +172,11 @@ mod tests {
             let mut out = Vec::new();
             let wait = Wait { timeout_ms: 0, null, kind, readers, keys, retry: Vec::new() };
             wait.give_up(&mut Reply::new(&mut out, protocol));
+            let (mut bytes, mut at_once) = (Vec::new(), b"+OK\r\n".to_vec());
+            wait.encode(&mut bytes);
+            append_at_once(&bytes, protocol, &mut at_once);
+            append_at_once(b":1\r\n", protocol, &mut at_once);
+            assert_eq!(at_once, [b"+OK\r\n", &out[..], b":1\r\n"].concat());
             out
         };
         assert_eq!(null(Null::Bulk, Protocol::Resp2), b"$-1\r\n");

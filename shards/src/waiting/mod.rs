@@ -12,7 +12,7 @@ mod marker;
 #[cfg(test)]
 mod tests;
 
-pub use marker::{Awaited, Null, Readers, Wait, is_wait, timeout_ms, timeout_seconds};
+pub use marker::{Awaited, Null, Readers, Wait, append_at_once, is_wait, timeout_ms, timeout_seconds};
 
 use crate::keyspace::Edit;
 use crate::types::Kind;
