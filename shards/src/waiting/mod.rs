@@ -45,14 +45,16 @@ pub(crate) trait Kinds {
 #[derive(Default, Debug)]
 pub(crate) struct Waiting {
     databases: BTreeMap<Db, BTreeMap<Box<[u8]>, Line>>,
-    /// Where each waiter stands: the key, and its place in the line.
-    waiters: BTreeMap<Waiter, Vec<(Db, Box<[u8]>, u64)>>,
+    waiters: BTreeMap<Waiter, Vec<Stand>>,
     /// Keys to be looked at, each once.
     due: Vec<(Db, Box<[u8]>)>,
     /// Numbers of places in lines, and of hints.
     arrivals: u64,
     hints: u64,
 }
+
+/// Where a waiter stands: database, key, place in the key's line.
+type Stand = (Db, Box<[u8]>, u64);
 
 /// Those who wait for one key, in the order of their coming.
 #[derive(Default, Debug)]
