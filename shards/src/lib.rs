@@ -22,6 +22,7 @@ pub mod transaction;
 pub mod types;
 pub mod units;
 pub mod unsettled;
+pub mod waiting;
 pub mod wal;
 pub mod watches;
 pub mod wire;
