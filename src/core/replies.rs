@@ -14,6 +14,9 @@ use shards::units::{Offset, ShardId};
 use shards::waiting::append_at_once;
 use smallvec::SmallVec;
 
+/// How a shard's reply is appended to those before it.
+type Append = fn(&[u8], Protocol, &mut Vec<u8>);
+
 impl Core {
     /// The reply of a transaction of which everything has run.
     pub(super) fn reply_of(&mut self, transaction: &mut Transaction) -> Vec<u8> {
@@ -38,7 +41,7 @@ impl Core {
         protocol: Protocol,
         commands: Vec<Planned>,
         answers: &[Vec<u8>],
-        (scratched, add): (&[u8], fn(&[u8], Protocol, &mut Vec<u8>)),
+        (scratched, add): (&[u8], Append),
         out: &mut Vec<u8>,
     ) {
         let mut cursors = vec![ran::FIRST; answers.len()];
