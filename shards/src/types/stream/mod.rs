@@ -1,4 +1,5 @@
-//! To come.
+//! The place of streams among the types: their number on disk is taken, and there is nothing of them yet. Every change is refused, so
+//! that an edit of a stream from outside is an error, and none is ever kept.
 
 use super::{Collection, Thresholds, View};
 use crate::wire::EditError;
