@@ -214,7 +214,9 @@ fn zadd(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn zincrby(call: &mut Call<'_>) -> CommandResult {
-    add_pairs(call, &AddOptions { increment: true, ..AddOptions::default() }, 2)
+    // To Redis it is a ZADD, whose options are seen here too: `ZINCRBY key NX member` lacks a member.
+    let (options, first) = AddOptions::parse(&call.args)?;
+    add_pairs(call, &AddOptions { increment: true, ..options }, first)
 }
 
 fn add_pairs(call: &mut Call<'_>, options: &AddOptions, first: usize) -> CommandResult {
