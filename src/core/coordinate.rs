@@ -4,6 +4,7 @@
 //! have run, so what it sent later finds them done; its reply may wait longer, for logs.
 
 use super::Core;
+use super::blocking::Attempt;
 use super::long::Long;
 use super::participate::claim_of;
 use crate::router::batch::{Answer, CallBatch, ConnectionId, Group, Message, Question, Ticket, Work, ran};
@@ -14,6 +15,7 @@ use shards::units::{Db, Offset, ShardId};
 use shards::watches::Watcher;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 
 /// The transactions of this core's connections.
 #[derive(Default)]
@@ -77,6 +79,18 @@ pub(super) struct Transaction {
     pub(super) until: Offset,
     /// What is left to do of one that is too long to be planned at once.
     pub(super) long: Option<Box<Long>>,
+    /// A command that may have to wait for its keys.
+    pub(super) attempt: Option<Rc<Attempt>>,
+}
+
+/// What else a transaction begins with, beside its program.
+#[derive(Default)]
+pub(super) struct Beginning {
+    pub(super) exec: bool,
+    /// The client whose watched keys must be unbroken; 0 for none.
+    pub(super) watcher: u64,
+    pub(super) long: Option<Box<Long>>,
+    pub(super) attempt: Option<Rc<Attempt>>,
 }
 
 impl Core {
@@ -87,23 +101,16 @@ impl Core {
     }
 
     /// Starts a transaction, which ends at once if all of its shards are this one and nobody is in its way.
-    pub(super) fn begin_transaction(&mut self, connection: ConnectionId, program: Program, exec: bool, watcher: u64) {
-        self.begin_any(connection, program, exec, watcher, None);
-    }
-
-    pub(super) fn begin_any(
-        &mut self,
-        connection: ConnectionId,
-        program: Program,
-        exec: bool,
-        watcher: u64,
-        long: Option<Box<Long>>,
-    ) {
+    pub(super) fn begin_transaction(&mut self, connection: ConnectionId, program: Program, beginning: Beginning) {
+        let Beginning { exec, watcher, long, attempt } = beginning;
         let age = self.next_age();
         let (slot, protocol) = match self.session_mut(connection) {
             Some(session) => {
                 session.held = true;
-                let slot = (!super::execute::mutes(session.reply_mode)).then(|| session.replies.reserve());
+                let slot = match &session.blocked {
+                    Some(blocked) => blocked.slot(),
+                    None => (!super::execute::mutes(session.reply_mode)).then(|| session.replies.reserve()),
+                };
                 (slot, session.protocol)
             }
             // The server's own.
@@ -132,6 +139,7 @@ impl Core {
             waits: SmallVec::new(),
             until: Offset(0),
             long,
+            attempt,
             program,
         };
         if direct && whole {

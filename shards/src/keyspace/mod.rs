@@ -446,6 +446,11 @@ impl<S: Store> Keyspace<S> {
     pub fn waiters(&self) -> usize {
         self.waiting.len()
     }
+    /// Whether `take_wakes` may name somebody.
+    #[inline]
+    pub fn has_wakes(&self) -> bool {
+        self.waiting.has_due()
+    }
     /// Who is to try (again) because of what happened since this was last asked.
     #[inline]
     pub fn take_wakes(&mut self, wakes: &mut Vec<Wake>) {
