@@ -19,7 +19,7 @@ use shards::reply::{Protocol, Reply};
 use shards::row::{Handler, Row};
 use shards::types::Kind as CollectionKind;
 use shards::units::{Db, Offset, ShardId};
-use shards::waiting::{Awaited, Readers, Wait, Waiter, Wake};
+use shards::waiting::{Awaited, Readers, Wait, Waiter, Wake, is_wait};
 use smallvec::SmallVec;
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -347,7 +347,7 @@ impl Core {
             self.heed(connection);
             let mut out = Vec::new();
             let until = self.try_here(&attempt, protocol, &mut out);
-            if shards::waiting::is_wait(&out) {
+            if is_wait(&out) {
                 self.wait_on(connection);
             } else {
                 self.leave_lines(connection);

@@ -7,10 +7,13 @@ use super::Core;
 use super::blocking::Attempt;
 use super::long::Long;
 use super::participate::claim_of;
+use crate::commands::catalog::Run;
 use crate::router::batch::{Answer, CallBatch, ConnectionId, Group, Message, Question, Ticket, Work, ran};
 use crate::router::program::{Kind, Planned, Program, Scratch, Step as ProgramStep};
+use shards::call::Args;
 use shards::reply::{Protocol, Reply};
 use shards::transaction::{Acquisition, Age, Ask, Step, Verdict};
+use shards::types::Need;
 use shards::units::{Db, Offset, ShardId};
 use shards::watches::Watcher;
 use smallvec::SmallVec;
@@ -488,17 +491,31 @@ impl Core {
     fn fetch_for_scratch(&mut self, index: usize, step: usize) {
         let transaction = &self.coordination.transactions[index];
         let ProgramStep::Scratch(scratch) = &transaction.program.steps[step] else { unreachable!("a scratch step") };
+        let need = self.need_of(scratch);
         let mut fetches: BTreeMap<u16, CallBatch> = BTreeMap::new();
         for (part, key) in &scratch.keys {
             let work = Work::Fetch { all_databases: scratch.all_databases };
             let ticket = Ticket::of_transaction(index as u32, transaction.age, *part);
             let calls = fetches.entry(*part).or_default();
-            calls.push(ticket, work, scratch.db, Protocol::Resp2, std::iter::once(key.as_slice()));
+            calls.push(ticket, work, scratch.db, Protocol::Resp2, [&need, key.as_slice()].into_iter());
         }
         let transaction = self.transaction(index);
         transaction.group = None;
         transaction.phase = Phase::Fetching(fetches.len());
         self.send_steps(index, fetches);
+    }
+
+    /// What the commands need of their keys, encoded: of several, one may look at what another needn't see.
+    fn need_of(&self, scratch: &Scratch) -> Vec<u8> {
+        let mut out = Vec::new();
+        match &scratch.commands[..] {
+            [only] => {
+                let Run::Shard(row) = self.catalog.get(only.number).run else { unreachable!("a shard's command") };
+                (row.need)(&Args::new(&only.bytes, &only.spans)).encode(&mut out);
+            }
+            _ => Need::All.encode(&mut out),
+        }
+        out
     }
 
     /// Has these participants run these calls, as a step whose replies count.

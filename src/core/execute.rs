@@ -18,6 +18,7 @@ use shards::owner::Caller;
 use shards::reply::{Protocol, Reply};
 use shards::row::{Handler, Keys, Route, Row, Traits};
 use shards::units::{Db, Offset, ShardId};
+use shards::waiting::is_wait;
 
 const NO_AUTH: CommandError = CommandError::new("NOAUTH Authentication required.");
 
@@ -277,7 +278,7 @@ impl Core {
         let edited = self.owner.execute(row, args, caller, out);
         let failed = out.get(start) == Some(&b'-');
         // An attempt in vain will come again, and counts when it gives something.
-        if !shards::waiting::is_wait(&out[start..]) {
+        if !is_wait(&out[start..]) {
             self.latency.executed(number, self.ticks, failed.then(|| &out[start..]));
         }
         if !self.log.persistent {

@@ -14,7 +14,7 @@ use crate::numbers::{float, format_double};
 use crate::reply::Protocol;
 use crate::row::{KeyUse, Keys, Row, Traits};
 use crate::types::sorted_set::{Bound, SortedSetChange, SortedSetRef};
-use crate::types::{Kind, View};
+use crate::types::{Kind, Need, View};
 use crate::units::{Db, Now};
 use std::collections::BTreeMap;
 
@@ -37,11 +37,11 @@ const STORE: Keys = Keys::Two { first: (1, KeyUse::Overwrite), rest: (2, 2, KeyU
 #[rustfmt::skip]
 pub const ROWS: &[Row] = &[
     <Row>::new("bzmpop", -5, WRITE.and(Traits::BLOCKING).and(Traits::MOVABLE_KEYS), blocking::bzmpop)
-        .keys(Keys::Find { find: |args, out| find_numbered(args, 2, out), usage: KeyUse::ReadWrite })
+        .keys(Keys::Find { find: |args, out| find_numbered(args, 2, out), usage: KeyUse::ReadWrite }).need(|args| MultiPop::need(args, 2))
         .docs("sorted-set", "7.0.0", "O(K + M log N) for K keys and M members taken", "As ZMPOP, but waits until one of the sorted sets has a member."),
-    <Row>::new("bzpopmax", -3, WAITS, blocking::bzpopmax).keys(ALL_BUT_LAST)
+    <Row>::new("bzpopmax", -3, WAITS, blocking::bzpopmax).keys(ALL_BUT_LAST).need(|_| Need::Ends(1))
         .docs("sorted-set", "5.0.0", "O(log N)", "Takes the member with the highest score off the first of several sorted sets that has one, or waits for one."),
-    <Row>::new("bzpopmin", -3, WAITS, blocking::bzpopmin).keys(ALL_BUT_LAST)
+    <Row>::new("bzpopmin", -3, WAITS, blocking::bzpopmin).keys(ALL_BUT_LAST).need(|_| Need::Ends(1))
         .docs("sorted-set", "5.0.0", "O(log N)", "Takes the member with the lowest score off the first of several sorted sets that has one, or waits for one."),
     <Row>::new("zadd", -4, GROWS_FAST, zadd).key(KeyUse::ReadWrite)
         .docs("sorted-set", "1.2.0", "O(log N) per member", "Gives members scores; adds those that are not there."),
@@ -64,7 +64,7 @@ pub const ROWS: &[Row] = &[
     <Row>::new("zlexcount", 4, READ_FAST, ranges::zlexcount).key(KeyUse::Read)
         .docs("sorted-set", "2.8.9", "O(log N)", "Counts the members between two, where all scores are the same."),
     <Row>::new("zmpop", -4, WRITE.and(Traits::MOVABLE_KEYS), zmpop)
-        .keys(Keys::Find { find: |args, out| find_numbered(args, 1, out), usage: KeyUse::ReadWrite })
+        .keys(Keys::Find { find: |args, out| find_numbered(args, 1, out), usage: KeyUse::ReadWrite }).need(|args| MultiPop::need(args, 1))
         .docs("sorted-set", "7.0.0", "O(K + M log N) for K keys and M members taken", "Takes members off an end of the first of several sorted sets that has some."),
     <Row>::new("zmscore", -3, READ_FAST, zmscore).key(KeyUse::Read)
         .docs("sorted-set", "6.2.0", "O(N) for N members asked for", "Replies the scores of members."),
@@ -378,6 +378,9 @@ struct MultiPop<'a> {
 }
 
 impl<'a> MultiPop<'a> {
+    fn need(args: &Args<'a>, at: usize) -> Need<'a> {
+        MultiPop::parse(args, at).map_or(Need::All, |pop| Need::Ends(pop.count as u64))
+    }
     /// The number of keys is at argument `at`.
     fn parse(args: &Args<'a>, at: usize) -> Result<MultiPop<'a>, CommandError> {
         let numkeys = integer_within(args.at(at), 1, i64::MAX, Some("ERR numkeys should be greater than 0"))?;
