@@ -133,7 +133,7 @@ pub fn write_value<W: Write>(writer: &mut Writer<W>, key: Option<&[u8]>, value: 
             });
         }),
         CollectionRef::Hash(hash) => write_hash(writer, key, hash.len(), &|each| {
-            hash.visit(&mut |field, value| each(field, value));
+            hash.visit(&mut |element| each(element.field, element.value));
         }),
         CollectionRef::Stream(_) => {}
     }
