@@ -2,7 +2,7 @@
 //!
 //! That costs next to nothing while no field is due, which is so but for the moments between a deadline and the tick.
 
-use super::{Hash, HashRef};
+use super::{Element, Hash, HashRef};
 use crate::random::Random;
 use crate::types::View;
 use crate::units::{Deadline, Now};
@@ -65,12 +65,18 @@ impl<'a> LiveHash<'a> {
     pub fn visit(self, visit: &mut dyn FnMut(&'a [u8], &'a [u8])) {
         match (self.hash, self.due) {
             (HashRef::Large(hash), None) => hash.fields.iter().for_each(|(field, value)| visit(field, value)),
-            (HashRef::Small(_) | HashRef::Large(_), _) => self.hash.visit(&mut |element| {
-                if self.shows(element.deadline) {
-                    visit(element.field, element.value);
-                }
-            }),
+            (HashRef::Small(_) | HashRef::Large(_), _) => {
+                self.visit_elements(&mut |element| visit(element.field, element.value));
+            }
         }
+    }
+    /// The same, with their deadlines.
+    pub fn visit_elements(self, visit: &mut dyn FnMut(Element<'a>)) {
+        self.hash.visit(&mut |element| {
+            if self.shows(element.deadline) {
+                visit(element);
+            }
+        });
     }
     /// A field and its value, all about equally likely; `None` when there is none. Fast where most of what lies there is seen.
     pub fn random(self, random: &mut Random) -> Option<Pair<'a>> {
