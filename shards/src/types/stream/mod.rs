@@ -1,4 +1,10 @@
-//! To come.
+//! To come; its ids and changes are here already.
+
+mod change;
+mod id;
+
+pub use change::StreamChange;
+pub use id::StreamId;
 
 use super::{Collection, Thresholds, View};
 use crate::wire::EditError;
