@@ -6,7 +6,7 @@
 use crate::config::file::{self, FileError, ReadFile};
 use crate::config::table::{ALIASES, Effect, SETTINGS, Setting};
 use crate::config::{SettingError, Settings, values};
-use crate::offline::{Selection, Tool};
+use crate::offline::{Export, Import, Selection, Tool};
 use crate::runtime::restore::{Moment, Request};
 use clap::builder::ValueRange;
 use clap::error::ErrorKind;
@@ -106,12 +106,20 @@ fn flags(settings: &mut Settings, matches: &ArgMatches) -> Result<(), LaunchErro
 const CHECK: &str = "check";
 const DUMP: &str = "dump";
 const RESTORE: &str = "restore";
+const IMPORT: &str = "import";
+const EXPORT: &str = "export";
 /// They exit with 2 where a server exits with 1.
-const TOOLS: [&str; 3] = [CHECK, DUMP, RESTORE];
+const TOOLS: [&str; 5] = [CHECK, DUMP, RESTORE, IMPORT, EXPORT];
 
 fn tool(name: &str, matches: &ArgMatches) -> Tool {
     if name == RESTORE {
         return Tool::Restore(restore_request(matches));
+    }
+    if name == IMPORT {
+        return Tool::Import(import_request(matches));
+    }
+    if name == EXPORT {
+        return Tool::Export(export_request(matches));
     }
     let directory = matches.get_one::<PathBuf>("DIR").expect("clap asks for it").clone();
     if name == CHECK {
@@ -136,6 +144,52 @@ fn restore_request(matches: &ArgMatches) -> Request {
         databases: matches.get_one("databases").copied().unwrap_or(defaults.databases),
         segment_bytes: defaults.wal_segment_bytes,
     }
+}
+
+fn import_request(matches: &ArgMatches) -> Import {
+    let text = |name| matches.get_one::<String>(name).cloned();
+    Import {
+        file: matches.get_one::<PathBuf>("FILE").expect("clap asks for it").clone(),
+        host: text("host").expect("it has a default"),
+        port: *matches.get_one("port").expect("it has a default"),
+        user: text("user"),
+        password: text("password"),
+        replace: matches.get_flag("replace"),
+    }
+}
+
+fn export_request(matches: &ArgMatches) -> Export {
+    let path = |name| matches.get_one::<PathBuf>(name).expect("clap asks for it").clone();
+    let databases = matches.get_one("databases").copied();
+    let databases = databases.unwrap_or(Settings::default().config().databases);
+    Export { directory: path("DIR"), file: path("FILE"), databases }
+}
+
+fn transfer_commands() -> [Command; 2] {
+    let file = || Arg::new("FILE").required(true).value_parser(value_parser!(PathBuf)).help("An RDB file");
+    let option = |name: &'static str, value: &'static str| Arg::new(name).long(name).value_name(value);
+    let replace = Arg::new("replace").long("replace").action(ArgAction::SetTrue);
+    let import = Command::new(IMPORT)
+        .about("Puts the keys of an RDB file into a running server")
+        .after_help("Exit code: 0 all keys, 1 some were there already, 2 it was broken off.")
+        .arg(file())
+        .arg(option("host", "HOST").default_value("127.0.0.1").help("The server"))
+        .arg(option("port", "PORT").default_value("6379").value_parser(value_parser!(u16)).help("Its port"))
+        .arg(option("user", "NAME").requires("password").help("Its user"))
+        .arg(option("password", "PASSWORD").help("Its password"))
+        .arg(replace.help("Replaces keys that are there; otherwise they stay"));
+    let directory = Arg::new("DIR").required(true).value_parser(value_parser!(PathBuf));
+    let export = Command::new(EXPORT)
+        .about("Writes an RDB file that redis-server 7 loads")
+        .after_help("Exit code: 0 all keys, 2 not done.")
+        .arg(directory.help("A data directory (--dir) that no server uses, or a backup"))
+        .arg(file())
+        .arg(
+            option("databases", "N")
+                .value_parser(value_parser!(u16))
+                .help("Number of databases, if it is not the default"),
+        );
+    [import, export]
 }
 
 /// Seconds or milliseconds since 1970, or a date and time in UTC.
@@ -206,6 +260,7 @@ fn command() -> Command {
         .args_conflicts_with_subcommands(true)
         .disable_help_subcommand(true)
         .subcommands(tool_commands())
+        .subcommands(transfer_commands())
         .arg(file.help("Configuration file, as --config"))
         .arg(config.help("Configuration file in the syntax of redis.conf"))
         .args(SETTINGS.iter().map(flag))

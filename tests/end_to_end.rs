@@ -261,6 +261,19 @@ fn fill(client: &mut Client) {
         commands.push(command(&["SETBIT", "bits", "100000", "1"]));
         commands.push(command(&["SET", "big", &"x".repeat(300_000)]));
         commands.push(command(&["MSET", "m1", "a", "m2", "b", "m3", "c"]));
+        // Collections: small ones, and a large one of each type, which is more than one edit in a snapshot or a new epoch.
+        for n in 0..5_000 {
+            let (is_small, element) = (n % 10 == 0, format!("element {n} of some length"));
+            let key = |kind: &str| if is_small { format!("{kind}:{}", n % 70) } else { format!("{kind}:large") };
+            commands.push(command(&["HSET", &key("hash"), &element, &n.to_string()]));
+            commands.push(command(&["RPUSH", &key("list"), &element]));
+            commands.push(command(&["SADD", &key("set"), &element]));
+            commands.push(command(&["ZADD", &key("sorted"), &format!("{n}.5"), &element]));
+        }
+        commands.push(command(&["SADD", "numbers", "1", "-5", "70000"]));
+        commands.push(command(&["COPY", "list:large", "list:copied"]));
+        commands.push(command(&["LTRIM", "list:copied", "1000", "-1"]));
+        commands.push(command(&["ZPOPMIN", "sorted:large", "100"]));
         let replies = client.pipeline(&commands).expect("it is answered");
         let failed = replies.iter().position(Resp::is_error);
         assert!(failed.is_none(), "{:?}: {}", commands[failed.unwrap()], replies[failed.unwrap()]);
@@ -277,7 +290,7 @@ fn content(client: &mut Client) -> Vec<(usize, Vec<u8>, Resp, Resp)> {
         let keys = client.call(&["KEYS", "*"]);
         assert_eq!(client.call(&["DBSIZE"]), Resp::Integer(keys.items().len() as i64));
         for key in keys.items() {
-            let value = client.call(&[b"GET", key.bytes()]);
+            let value = value(client, key.bytes());
             // An absolute deadline is kept to the second; of a relative one, that there is one.
             let deadline = match client.call(&[b"EXPIRETIME", key.bytes()]) {
                 Resp::Integer(9_999_999_999) => Resp::Integer(9_999_999_999),
@@ -290,6 +303,29 @@ fn content(client: &mut Client) -> Vec<(usize, Vec<u8>, Resp, Resp)> {
     assert!(all.len() > 1000, "only {} keys", all.len());
     all.sort();
     all
+}
+
+/// Whatever a key holds; without an order where it has none.
+fn value(client: &mut Client, key: &[u8]) -> Resp {
+    let kind = client.call(&[b"TYPE", key]);
+    let reply = match kind.text().as_str() {
+        "hash" => client.call(&[b"HGETALL", key]),
+        "list" => client.call(&[b"LRANGE", key, b"0", b"-1"]),
+        "set" => client.call(&[b"SMEMBERS", key]),
+        "zset" => client.call(&[b"ZRANGE", key, b"0", b"-1", b"WITHSCORES"]),
+        _ => return client.call(&[b"GET", key]),
+    };
+    let Resp::Array(mut elements) = reply else { panic!("{kind}: {reply}") };
+    match kind.text().as_str() {
+        "hash" => {
+            let mut pairs: Vec<Vec<Resp>> = elements.chunks(2).map(<[Resp]>::to_vec).collect();
+            pairs.sort();
+            elements = pairs.concat();
+        }
+        "set" => elements.sort(),
+        _ => {}
+    }
+    Resp::Array(elements)
 }
 
 // ---- starts that must fail -------------------------------------------------------------------------------

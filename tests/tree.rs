@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 const RUST_LINES_MAX: usize = 1000;
 
 /// Crates of the shard: all of them pure computation. A runtime, a logger or a source of entropy has no place here.
-const SHARD_DEPENDENCIES: [&str; 10] =
-    ["ahash", "bytes", "crc32fast", "fast-float2", "itoa", "ryu", "smallvec", "thiserror", "hashbrown", "twox-hash"];
+const SHARD_DEPENDENCIES: [&str; 9] =
+    ["ahash", "bytes", "crc32fast", "fast-float2", "itoa", "smallvec", "thiserror", "hashbrown", "twox-hash"];
 
 /// Where `unsafe` may stand: a file or a folder each.
 const UNSAFE: [&str; 7] = [

@@ -71,11 +71,24 @@ pub struct Limits {
     pub lfu: bool,
     /// `hll-sparse-max-bytes`: the longest string that a HyperLogLog may be as runs.
     pub sparse_sketch_bytes_max: u64,
+    /// What a command may look for beyond the keys that its row names (SORT).
+    pub sight: Sight,
+}
+
+/// Which keys the keyspace that a command runs on is sure to have, if they exist.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sight {
+    /// All there are.
+    Everything,
+    /// Those of the slots of its shard.
+    Shard,
+    /// Those that the command names: it is a scratch keyspace.
+    Named,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { string_bytes_max: 512 << 20, lfu: false, sparse_sketch_bytes_max: 3000 }
+        Limits { string_bytes_max: 512 << 20, lfu: false, sparse_sketch_bytes_max: 3000, sight: Sight::Everything }
     }
 }
 

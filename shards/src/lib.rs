@@ -13,6 +13,7 @@ pub mod owner;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
 pub mod random;
+pub mod rdb;
 pub mod reply;
 pub mod row;
 pub mod slot;
@@ -21,6 +22,7 @@ pub mod transaction;
 pub mod types;
 pub mod units;
 pub mod unsettled;
+pub mod waiting;
 pub mod wal;
 pub mod watches;
 pub mod wire;

@@ -70,9 +70,11 @@ pub fn float(arg: &[u8]) -> Result<f64, CommandError> {
     parse_float(arg).ok_or(NOT_A_FLOAT)
 }
 
-/// Shortest digits that read back to the same double, in the spelling of Redis 7 (`%.17g`-like: exponent only
-/// for very large or small values; `inf`, `-inf`, `nan`).
+/// As Redis 7.0 writes scores and doubles of RESP3: `%.17g` in C. 17 significant digits, more than the shortest that read
+/// back (0.1 is `0.10000000000000001`), without zeros at the end; an exponent only for very large or small values; `inf`,
+/// `-inf`, `nan`.
 pub fn format_double(value: f64) -> String {
+    const DIGITS: i32 = 17;
     if value.is_nan() {
         return "nan".into();
     }
@@ -80,11 +82,23 @@ pub fn format_double(value: f64) -> String {
         return if value > 0.0 { "inf".into() } else { "-inf".into() };
     }
     if value == value.trunc() && value.abs() < 1e17 {
-        // Redis prints whole numbers without point or exponent (d2string); -0 keeps its sign there.
+        // Of a whole number all digits are there; -0 keeps its sign.
         return if value == 0.0 && value.is_sign_negative() { "-0".into() } else { format!("{}", value as i64) };
     }
-    let mut digits = ryu::Buffer::new();
-    digits.format_finite(value).replace("e", if value.abs() >= 1.0 { "e+" } else { "e" })
+    let scientific = format!("{value:.0$e}", DIGITS as usize - 1);
+    let (mantissa, exponent) = scientific.split_once('e').expect("the format has an exponent");
+    let exponent: i32 = exponent.parse().expect("the exponent is an integer");
+    if (-4..DIGITS).contains(&exponent) {
+        let decimals = (DIGITS - 1 - exponent) as usize;
+        return without_zeros(&format!("{value:.decimals$}")).into();
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{}e{sign}{:02}", without_zeros(mantissa), exponent.abs())
+}
+
+/// A number with a point, without zeros at the end and without the point if nothing follows it.
+fn without_zeros(digits: &str) -> &str {
+    digits.trim_end_matches('0').trim_end_matches('.')
 }
 
 #[cfg(test)]
@@ -115,6 +129,38 @@ mod tests {
             "1\0",
         ] {
             assert_eq!(parse_integer(text.as_bytes()), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn doubles_print_as_redis_prints_scores() {
+        for (value, text) in [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (3.0, "3"),
+            (-17.0, "-17"),
+            (2.5, "2.5"),
+            (0.1, "0.10000000000000001"),
+            (0.3, "0.29999999999999999"),
+            (-2.2, "-2.2000000000000002"),
+            (56.4412578701582, "56.441257870158204"),
+            (0.0001, "0.0001"),
+            (0.00012, "0.00012"),
+            (0.00001, "1.0000000000000001e-05"),
+            (1.1e-7, "1.1000000000000001e-07"),
+            (5e-324, "4.9406564584124654e-324"),
+            (9007199254740992.0, "9007199254740992"),
+            (2251799813685248.5, "2251799813685248.5"),
+            (99_999_999_999_999_984.0, "99999999999999984"),
+            (1e17, "1e+17"),
+            (123_456_789_012_345_680.0, "1.2345678901234568e+17"),
+            (1e20, "1e+20"),
+            (f64::MAX, "1.7976931348623157e+308"),
+            (-1e300, "-1.0000000000000001e+300"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
+        ] {
+            assert_eq!(format_double(value), text);
         }
     }
 

@@ -47,7 +47,7 @@ impl Traits {
     pub const KEYSPACE: Traits = Traits(1 << 13);
     /// `blocking`
     pub const BLOCKING: Traits = Traits(1 << 14);
-    /// Read-only, but of the whole keyspace (KEYS, SCAN, DBSIZE): waits for every unsettled edit.
+    /// Looks at keys that it doesn't name (KEYS, SCAN, DBSIZE, SORT): waits for every unsettled edit.
     pub const WHOLE: Traits = Traits(1 << 15);
     pub const NO_ASYNC_LOADING: Traits = Traits(1 << 16);
     pub const SKIP_MONITOR: Traits = Traits(1 << 17);

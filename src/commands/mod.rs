@@ -9,6 +9,7 @@ pub mod debug;
 pub mod describe;
 pub mod info;
 pub mod latency;
+pub mod memory;
 pub mod persistence;
 pub mod server;
 #[cfg(test)]
@@ -119,6 +120,7 @@ pub const FAMILIES: &[&[Row<ServerHandler>]] = &[
     config::ROWS,
     info::ROWS,
     latency::ROWS,
+    memory::ROWS,
     debug::ROWS,
     persistence::ROWS,
     server::ROWS,

@@ -271,7 +271,7 @@ fn without_a_password_everyone_may_send_large_requests() {
     set(&mut settings, &["requirepass", "x", "maxmemory-policy", "allkeys-lfu"]).unwrap();
     let config = settings.config();
     assert!(!config.request_limits(false).authenticated && config.request_limits(true).authenticated);
-    assert!(config.shard_limits().lfu && Config::default().request_limits(true) == Default::default());
+    assert!(config.shard_limits(1).lfu && Config::default().request_limits(true) == Default::default());
 }
 
 #[test]

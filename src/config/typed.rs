@@ -4,6 +4,8 @@ use super::Settings;
 use super::table::SETTINGS;
 use super::values::{BindAddress, OutputLimit, Value};
 use crate::resp::RequestLimits;
+use shards::call::Sight;
+use shards::types::Thresholds;
 use shards::wal::FsyncPolicy;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -66,6 +68,8 @@ pub struct Config {
     pub tcp_backlog: u32,
     pub bulk_bytes_max: u64,
     pub sparse_sketch_bytes_max: u64,
+    /// Where collections change their form.
+    pub thresholds: Thresholds,
     pub query_bytes_max: u64,
     pub output_normal: OutputLimit,
     pub output_replica: OutputLimit,
@@ -136,6 +140,7 @@ impl Config {
             tcp_backlog: s.integer("tcp-backlog") as u32,
             bulk_bytes_max: s.bytes("proto-max-bulk-len"),
             sparse_sketch_bytes_max: s.integer("hll-sparse-max-bytes") as u64,
+            thresholds: thresholds(s),
             query_bytes_max: s.bytes("client-query-buffer-limit"),
             output_normal,
             output_replica,
@@ -189,13 +194,27 @@ impl Config {
         Some(self.wal_archive_dir.as_path()).filter(|path| !path.as_os_str().is_empty())
     }
 
-    /// The limits that commands check on a shard.
-    pub fn shard_limits(&self) -> shards::call::Limits {
+    /// The limits that commands check on a shard of a server that has so many.
+    pub fn shard_limits(&self, shards: u16) -> shards::call::Limits {
         shards::call::Limits {
             string_bytes_max: self.bulk_bytes_max,
             lfu: self.maxmemory_policy.ends_with("-lfu"),
             sparse_sketch_bytes_max: self.sparse_sketch_bytes_max,
+            sight: if shards == 1 { Sight::Everything } else { Sight::Shard },
         }
+    }
+}
+
+fn thresholds(s: &Settings) -> Thresholds {
+    let size = |name| usize::try_from(s.integer(name)).unwrap_or(usize::MAX);
+    Thresholds {
+        hash_entries: size("hash-max-listpack-entries"),
+        hash_value_bytes: size("hash-max-listpack-value"),
+        list_node: s.integer("list-max-listpack-size"),
+        set_integers: size("set-max-intset-entries"),
+        sorted_set_entries: size("zset-max-listpack-entries"),
+        sorted_set_value_bytes: size("zset-max-listpack-value"),
+        ..Thresholds::default()
     }
 }
 

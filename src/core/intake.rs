@@ -365,7 +365,9 @@ impl Core {
     fn target(&mut self, command: Option<CommandNumber>, args: Args<'_>) -> Target {
         let Some(command) = command.map(|number| self.catalog.get(number)) else { return Target::Alone };
         let Run::Shard(row) = command.run else { return Target::Alone };
-        if !command.accepts(args.len()) || row.traits.has(Traits::ADMIN) || args.len() > long::ARGS_MAX {
+        // Whether what follows a blocking one may run is known once it has been tried.
+        let alone = row.traits.has(Traits::ADMIN) || row.traits.has(Traits::BLOCKING);
+        if !command.accepts(args.len()) || alone || args.len() > long::ARGS_MAX {
             return Target::Alone;
         }
         match (row.route, row.keys) {

@@ -13,6 +13,7 @@ use shards::reply::{Protocol, Reply};
 use shards::row::{Gather, Handler, Keys, Route, Row, Traits};
 use shards::transaction::Access;
 use shards::units::{Db, ShardId};
+use shards::waiting::append_at_once;
 use std::collections::BTreeMap;
 
 /// A command of more arguments, or a MULTI with more in all of its commands, is run in slices.
@@ -235,7 +236,9 @@ impl Core {
             let answers: Vec<Vec<u8>> =
                 long.shards.iter().map(|shard| std::mem::take(&mut transaction.answers[shard.0 as usize])).collect();
             let mut out = Vec::new();
-            self.assemble(connection, protocol, std::mem::take(&mut long.slice), &answers, &[], &mut out);
+            // A single one in slices never wishes to wait; one of MULTI may not.
+            let slice = std::mem::take(&mut long.slice);
+            self.assemble(connection, protocol, slice, &answers, (&[], append_at_once), &mut out);
             long.add(&out);
         }
         self.transaction(index).long = Some(long);

@@ -181,7 +181,8 @@ impl Core {
     /// Copies what the settings say to where it is used; after each change of a setting.
     pub fn apply_config(&mut self) {
         self.config = self.settings.config();
-        self.owner.limits = self.config.shard_limits();
+        self.owner.limits = self.config.shard_limits(self.shards);
+        self.owner.keyspace.set_thresholds(self.config.thresholds);
         self.log.policy = self.config.appendfsync.policy();
         self.latency.tracking = self.config.latency_tracking;
     }

@@ -11,7 +11,11 @@ use crate::session::Closing;
 use shards::call::Args;
 use shards::reply::{Protocol, Reply};
 use shards::units::{Offset, ShardId};
+use shards::waiting::append_at_once;
 use smallvec::SmallVec;
+
+/// How a shard's reply is appended to those before it.
+type Append = fn(&[u8], Protocol, &mut Vec<u8>);
 
 impl Core {
     /// The reply of a transaction of which everything has run.
@@ -24,18 +28,20 @@ impl Core {
         let answers = std::mem::take(&mut transaction.answers);
         out.reserve(answers.iter().map(Vec::len).sum());
         let (connection, protocol) = (transaction.connection, transaction.protocol);
-        self.assemble(connection, protocol, commands, &answers, &transaction.scratched, &mut out);
+        let add = if transaction.exec { append_at_once } else { append_as_it_is };
+        self.assemble(connection, protocol, commands, &answers, (&transaction.scratched, add), &mut out);
         out
     }
 
-    /// Appends the replies of commands, taking each from the answers that it was planned to come from.
+    /// Appends the replies of commands, taking each from the answers that it was planned to come from. `scratched`: those of the
+    /// scratch keyspace, and how a shard's reply is appended: inside MULTI nobody waits.
     pub(super) fn assemble(
         &mut self,
         connection: ConnectionId,
         protocol: Protocol,
         commands: Vec<Planned>,
         answers: &[Vec<u8>],
-        scratched: &[u8],
+        (scratched, add): (&[u8], Append),
         out: &mut Vec<u8>,
     ) {
         let mut cursors = vec![ran::FIRST; answers.len()];
@@ -47,7 +53,7 @@ impl Core {
         };
         for planned in commands {
             match planned {
-                Planned::One(part) => out.extend_from_slice(next_of(part)),
+                Planned::One(part) => add(next_of(part), protocol, out),
                 Planned::Joined { ending, order, parts } => {
                     let replies: Vec<&[u8]> = parts.iter().map(|&part| next_of(part)).collect();
                     self.conclude(connection, ending, &replies, &order, protocol, out);
@@ -55,7 +61,7 @@ impl Core {
                 Planned::Scratch => {
                     let (reply, next) = ran::next(scratched, scratch_cursor);
                     scratch_cursor = next;
-                    out.extend_from_slice(reply);
+                    add(reply, protocol, out);
                 }
                 Planned::Here { command, args } => self.run_server_here(connection, command, &args, out),
                 Planned::Known(reply) => out.extend_from_slice(&reply),
@@ -136,4 +142,8 @@ impl Core {
             }
         }
     }
+}
+
+fn append_as_it_is(reply: &[u8], _: Protocol, out: &mut Vec<u8>) {
+    out.extend_from_slice(reply);
 }

@@ -6,7 +6,7 @@ use super::Core;
 use crate::commands::catalog::Run;
 use crate::router::batch::ran;
 use crate::router::program::ScratchCommand;
-use shards::call::Args;
+use shards::call::{Args, Limits, Sight};
 use shards::keyspace::{Edit, Keyspace};
 use shards::owner::{Caller, Owner};
 use shards::reply::{Protocol, Reply};
@@ -57,7 +57,8 @@ impl Core {
         replies: &mut Vec<u8>,
     ) -> Homeward {
         let mut scratch = Owner::new(self.owner.keyspace.databases(), self.owner.random.next_u64());
-        scratch.limits = self.owner.limits.clone();
+        scratch.limits = Limits { sight: Sight::Named, ..self.owner.limits.clone() };
+        scratch.keyspace.set_thresholds(self.config.thresholds);
         for entries in fetched {
             scratch.keyspace.replay_all(entries).expect("edits exported by a keyspace");
         }
@@ -79,24 +80,50 @@ impl Core {
         self.homeward(&scratch.keyspace, &edits)
     }
 
-    /// What became of every key that the edits touched, by owner: its value now, or its removal.
-    fn homeward(&self, scratch: &Keyspace, mut edits: &[u8]) -> Homeward {
-        let mut touched: BTreeSet<(Db, Vec<u8>)> = BTreeSet::new();
-        while !edits.is_empty() {
-            let (edit, used) = Edit::decode(edits).expect("a keyspace's own edits");
-            touched.extend(edit.keys().into_iter().flatten().map(|(db, key)| (db, key.to_vec())));
-            edits = &edits[used..];
-        }
+    /// What became of every key that the edits touched, by owner: the edits themselves where each is about one key, as its owner
+    /// has what they were made on (an element that was popped doesn't ship its whole list home); else values as they are now.
+    fn homeward(&self, scratch: &Keyspace, edits: &[u8]) -> Homeward {
         let mut homeward = Homeward::new();
+        let mut send = |key: &[u8], edit: &[u8]| {
+            let shard = self.shard_of(key);
+            match homeward.iter_mut().find(|(owner, _)| *owner == shard) {
+                Some((_, edits)) => edits.extend_from_slice(edit),
+                None => homeward.push((shard, edit.to_vec())),
+            }
+        };
+        // What a splice or a deadline is for may lie there expired at home, and isn't on the scratch keyspace.
+        let is_sent = |edit: &Edit<'_>| match edit {
+            Edit::Put { .. } | Edit::PutCollection { .. } | Edit::Change { .. } | Edit::Remove { .. } => true,
+            Edit::Splice { .. } | Edit::SetDeadline { .. } | Edit::Rename { .. } | Edit::Copy { .. } => false,
+            Edit::Flush { .. } | Edit::FlushAll | Edit::Swap { .. } | Edit::Nothing => false,
+        };
+        if decoded(edits).all(|(edit, _)| is_sent(&edit)) {
+            for (edit, bytes) in decoded(edits) {
+                let [Some((_, key)), None] = edit.keys() else { unreachable!("these name one key") };
+                send(key, bytes);
+            }
+            return homeward;
+        }
+        let keys = decoded(edits).flat_map(|(edit, _)| edit.keys()).flatten();
+        let touched: BTreeSet<(Db, Vec<u8>)> = keys.map(|(db, key)| (db, key.to_vec())).collect();
         for (db, key) in &touched {
             let put = scratch.export(*db, key);
             let edit = put.unwrap_or_else(|| Edit::Remove { db: *db, key }.encode_to_vec());
-            let shard = self.shard_of(key);
-            match homeward.iter_mut().find(|(owner, _)| *owner == shard) {
-                Some((_, edits)) => edits.extend_from_slice(&edit),
-                None => homeward.push((shard, edit)),
-            }
+            send(key, &edit);
         }
         homeward
     }
+}
+
+/// A keyspace's own edits, each with its bytes.
+fn decoded(mut edits: &[u8]) -> impl Iterator<Item = (Edit<'_>, &[u8])> {
+    std::iter::from_fn(move || {
+        if edits.is_empty() {
+            return None;
+        }
+        let (edit, used) = Edit::decode(edits).expect("a keyspace's own edits");
+        let (bytes, rest) = edits.split_at(used);
+        edits = rest;
+        Some((edit, bytes))
+    })
 }

@@ -156,7 +156,9 @@ impl LogState {
 
 /// Whether a command touches more than its keys in the connection's database: then all keys count, to be safe.
 fn reaches_beyond_its_keys(row: &Row<Handler>) -> bool {
-    row.traits.has(Traits::OTHER_DATABASES) || !matches!(row.route, Route::Keyed | Route::Split(_))
+    row.traits.has(Traits::OTHER_DATABASES)
+        || row.traits.has(Traits::WHOLE)
+        || !matches!(row.route, Route::Keyed | Route::Split(_))
 }
 
 impl Core {

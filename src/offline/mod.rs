@@ -7,7 +7,8 @@
 //! - `loss`: what has to be given up so that a start works, on all shards together;
 //! - `check`: reports the three;
 //! - `repair`: makes that cut hold on disk;
-//! - `dump`, `show`: records and edits as text.
+//! - `dump`, `show`: records and edits as text;
+//! - `import`, `export`: RDB files into a running server, and out of a data directory.
 //!
 //! Point-in-time recovery is the runtime's (`runtime::restore`), as it writes data anew.
 //!
@@ -18,6 +19,8 @@ mod check;
 mod directory;
 mod dump;
 mod examine;
+mod export;
+mod import;
 mod loss;
 mod repair;
 mod show;
@@ -25,6 +28,8 @@ mod snapshot;
 mod walk;
 
 pub use dump::Selection;
+pub use export::Export;
+pub use import::Import;
 
 use crate::runtime::restore::{self, Request};
 use std::io::{self, Write};
@@ -36,6 +41,8 @@ pub enum Tool {
     Check { directory: PathBuf, repair: bool },
     Dump { directory: PathBuf, selection: Selection },
     Restore(Request),
+    Import(Import),
+    Export(Export),
 }
 
 /// What was found, where the directory could be examined.
@@ -91,6 +98,8 @@ pub fn run(tool: &Tool, out: &mut dyn Write) -> Result<Outcome, Obstacle> {
         Tool::Check { directory, repair: true } => check::repair(directory, out),
         Tool::Dump { directory, selection } => dump::dump(directory, selection, out),
         Tool::Restore(request) => restored(request, out),
+        Tool::Import(request) => import::import(request, out),
+        Tool::Export(request) => export::export(request, out),
     };
     match out.flush() {
         // A reader that has seen enough (`| head`) is no failure.

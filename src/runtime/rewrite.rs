@@ -5,7 +5,7 @@ use super::data_directory::{DataDirectory, Manifest};
 use super::prepare::{segment_file_name, sync_directory};
 use super::recovery::{LogPlace, Progress, consistent_cut, resume, survey};
 use super::snapshot_file;
-use shards::keyspace::{Keyspace, ShardCursor};
+use shards::keyspace::{Edit, Keyspace, ShardCursor};
 use shards::slot::{SlotMap, slot_of};
 use shards::units::{Db, Now, Offset, ShardId};
 use shards::wal::{
@@ -97,8 +97,14 @@ fn copy_database(
         let mut keys: Vec<Vec<u8>> = Vec::new();
         cursor = keyspace.scan(db, cursor, 1_000, now, &mut |entry| keys.push(entry.key().to_vec()));
         for key in &keys {
-            let edit = keyspace.export(db, key).expect("the scan has just seen the key");
-            writers[slots.shard_of(slot_of(key)).0 as usize].push(&edit, now)?;
+            let edits = keyspace.export(db, key).expect("the scan has just seen the key");
+            // Of a large collection there are several, which may go into several records.
+            let (writer, mut rest) = (&mut writers[slots.shard_of(slot_of(key)).0 as usize], edits.as_slice());
+            while !rest.is_empty() {
+                let (_, used) = Edit::decode(rest).expect("edits just made");
+                writer.push(&rest[..used], now)?;
+                rest = &rest[used..];
+            }
         }
         if cursor == ShardCursor(0) {
             return Ok(());

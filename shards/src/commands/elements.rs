@@ -7,6 +7,7 @@ use crate::glob::{self, Case};
 use crate::numbers::integer;
 use crate::random::Random;
 use crate::reply::Reply;
+use std::collections::BTreeSet;
 
 const COUNT_DEFAULT: usize = 10;
 /// Elements looked at per call of SSCAN and its relatives.
@@ -23,9 +24,8 @@ pub(super) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    /// The cursor is at argument 2.
-    pub fn parse(args: &Args<'a>, knows_no_values: bool) -> Result<Scan<'a>, CommandError> {
-        let cursor = parse_cursor(args.at(2))?;
+    /// The options behind the cursor, which is at argument 2. To be read once the key was looked at, as in Redis; the cursor before.
+    pub fn parse(args: &Args<'a>, cursor: u64, knows_no_values: bool) -> Result<Scan<'a>, CommandError> {
         let mut scan = Scan { cursor, count: COUNT_DEFAULT, no_values: false, pattern: None };
         let mut at = 3;
         while at < args.len() {
@@ -50,6 +50,9 @@ impl<'a> Scan<'a> {
             }
         }
         Ok(scan)
+    }
+    pub fn cursor(args: &Args<'_>) -> Result<u64, CommandError> {
+        parse_cursor(args.at(2))
     }
     pub fn matches(&self, element: &[u8]) -> bool {
         self.pattern.is_none_or(|pattern| glob::matches(pattern, element, Case::Sensitive))
@@ -99,8 +102,20 @@ pub(super) fn integer_within(arg: &[u8], min: i64, max: i64, text: Option<&'stat
     ))
 }
 
+/// Whether so few are to be chosen that drawing them one by one, again where one comes twice, beats going through all.
+pub(super) fn is_few(count: usize, len: usize) -> bool {
+    count <= len / 3
+}
+
 /// `count` different ones of the numbers below `len`, which are at least as many, in no order.
 pub(super) fn choose(len: usize, count: usize, random: &mut Random) -> Vec<usize> {
+    if is_few(count, len) {
+        let mut chosen = BTreeSet::new();
+        while chosen.len() < count {
+            chosen.insert(random.below(len as u64) as usize);
+        }
+        return chosen.into_iter().collect();
+    }
     let mut all: Vec<usize> = (0..len).collect();
     for at in 0..count {
         let other = at + random.below((len - at) as u64) as usize;

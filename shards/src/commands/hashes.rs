@@ -1,14 +1,15 @@
 //! Hashes: fields, their values, and counters in them.
 
-use super::elements::{CHOICES_MAX, Found, Scan, choose, integer_within};
+use super::elements::{CHOICES_MAX, Found, Scan, choose, integer_within, is_few};
 use crate::call::Call;
 use crate::error::{CommandError, CommandResult, OVERFLOW, SYNTAX};
 use crate::numbers::{Extended, integer, parse_integer};
+use crate::random::Random;
 use crate::reply::Protocol;
 use crate::row::{KeyUse, Row, Traits};
 use crate::types::hash::{HashChange, HashRef};
 use crate::types::{Kind, View};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const READ_FAST: Traits = Traits::READ.and(Traits::FAST);
 const WRITE_FAST: Traits = Traits::WRITE.and(Traits::FAST);
@@ -221,7 +222,11 @@ fn hincrby(call: &mut Call<'_>) -> CommandResult {
 fn hincrbyfloat(call: &mut Call<'_>) -> CommandResult {
     const NOT_A_FLOAT: CommandError = CommandError::new("ERR hash value is not a float");
     const NOT_FINITE: CommandError = CommandError::new("ERR increment would produce NaN or Infinity");
+    const INFINITE: CommandError = CommandError::new("ERR value is NaN or Infinity");
     let increment = Extended::parse(call.args.at(3)).ok_or(crate::error::NOT_A_FLOAT)?;
+    if let Extended::Infinite { .. } = increment {
+        return Err(INFINITE);
+    }
     let value = match read_to_write(call)?.and_then(|hash| hash.get(call.args.at(2))) {
         Some(text) => Extended::parse(text).ok_or(NOT_A_FLOAT)?,
         None => Extended::ZERO,
@@ -259,22 +264,10 @@ fn hrandfield(call: &mut Call<'_>) -> CommandResult {
         call.reply.bulk(hash.random(call.random).0);
         return Ok(());
     };
-    let mut chosen = Vec::new();
-    if count < 0 {
-        if count.unsigned_abs() > CHOICES_MAX {
-            return Err(RANGE);
-        }
-        chosen.extend((0..count.unsigned_abs()).map(|_| hash.random(call.random)));
-    } else {
-        let wanted = usize::try_from(count).map_or(hash.len(), |count| count.min(hash.len()));
-        let mut all = Vec::with_capacity(hash.len());
-        hash.visit(&mut |field, value| all.push((field, value)));
-        if wanted == all.len() {
-            chosen = all;
-        } else {
-            chosen.extend(choose(all.len(), wanted, call.random).into_iter().map(|at| all[at]));
-        }
+    if count < 0 && count.unsigned_abs() > CHOICES_MAX {
+        return Err(RANGE);
     }
+    let chosen = chosen(hash, count, call.random);
     let in_pairs = with_values && call.reply.protocol() == Protocol::Resp3;
     call.reply.array(if with_values && !in_pairs { chosen.len() * 2 } else { chosen.len() });
     for (field, value) in chosen {
@@ -289,21 +282,49 @@ fn hrandfield(call: &mut Call<'_>) -> CommandResult {
     Ok(())
 }
 
+/// A field and its value.
+type Pair<'a> = (&'a [u8], &'a [u8]);
+
+/// So many different pairs at random, if there are as many; of a negative count, that many, some maybe several times.
+fn chosen<'a>(hash: HashRef<'a>, count: i64, random: &mut Random) -> Vec<Pair<'a>> {
+    let len = hash.len();
+    let wanted = usize::try_from(count).map_or(len, |count| count.min(len));
+    let draws = if count < 0 { count.unsigned_abs() } else { 0 };
+    if let HashRef::Large(_) = hash {
+        if count < 0 {
+            return (0..draws).map(|_| hash.random(random)).collect();
+        }
+        if is_few(wanted, len) {
+            let mut pairs = BTreeMap::new();
+            while pairs.len() < wanted {
+                pairs.extend([hash.random(random)]);
+            }
+            return pairs.into_iter().collect();
+        }
+    }
+    let mut all = Vec::with_capacity(len);
+    hash.visit(&mut |field, value| all.push((field, value)));
+    if count < 0 {
+        return (0..draws).map(|_| all[random.below(len as u64) as usize]).collect();
+    }
+    if wanted == len { all } else { choose(len, wanted, random).into_iter().map(|at| all[at]).collect() }
+}
+
 fn hscan(call: &mut Call<'_>) -> CommandResult {
-    let scan = Scan::parse(&call.args, true)?;
+    let cursor = Scan::cursor(&call.args)?;
     let protocol = call.reply.protocol();
-    let mut found = Found::default();
-    let next = match read(call)? {
-        Some(hash) => hash.scan(scan.cursor, scan.count, &mut |field, value| {
+    let (mut found, mut next) = (Found::default(), 0);
+    if let Some(hash) = read(call)? {
+        let scan = Scan::parse(&call.args, cursor, true)?;
+        next = hash.scan(scan.cursor, scan.count, &mut |field, value| {
             if scan.matches(field) {
                 found.bulk(protocol, field);
                 if !scan.no_values {
                     found.bulk(protocol, value);
                 }
             }
-        }),
-        None => 0,
-    };
+        });
+    }
     Scan::reply(call, next, &found);
     Ok(())
 }

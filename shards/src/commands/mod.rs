@@ -2,6 +2,7 @@
 
 pub mod bitmaps;
 mod elements;
+pub mod geo;
 pub mod hashes;
 pub mod hyperloglog;
 pub mod keys;
@@ -22,5 +23,7 @@ pub const FAMILIES: &[&[Row]] = &[
     hashes::ROWS,
     lists::ROWS,
     sorted_sets::ROWS,
+    geo::ROWS,
     std::slice::from_ref(&keys::DEBUG_OBJECT),
+    std::slice::from_ref(&keys::MEMORY_USAGE),
 ];

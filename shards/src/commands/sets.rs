@@ -1,9 +1,10 @@
 //! Sets: members, chosen members, and the algebra of sets.
 
-use super::elements::{CHOICES_MAX, Found, Scan, choose, find_numbered, integer_within};
+use super::elements::{CHOICES_MAX, Found, Scan, choose, find_numbered, integer_within, is_few};
 use crate::call::{Args, Call};
 use crate::error::{CommandError, CommandResult, SYNTAX};
 use crate::keyspace::NewDeadline;
+use crate::random::Random;
 use crate::row::{KeyUse, Keys, Row, Traits};
 use crate::types::set::{SetChange, SetRef};
 use crate::types::{Kind, View};
@@ -205,7 +206,14 @@ fn spop(call: &mut Call<'_>) -> CommandResult {
 }
 
 /// So many different members, at random.
-fn chosen(set: SetRef<'_>, count: usize, random: &mut crate::random::Random) -> Vec<Vec<u8>> {
+fn chosen(set: SetRef<'_>, count: usize, random: &mut Random) -> Vec<Vec<u8>> {
+    if is_few(count, set.len()) {
+        let mut members = BTreeSet::new();
+        while members.len() < count {
+            members.insert(set.random(random));
+        }
+        return members.into_iter().collect();
+    }
     let mut members = set.members();
     if count == members.len() {
         return members;
@@ -236,7 +244,12 @@ fn srandmember(call: &mut Call<'_>) -> CommandResult {
                 return Err(CommandError::new("ERR value is out of range"));
             }
             call.reply.array(count.unsigned_abs() as usize);
-            (0..count.unsigned_abs()).for_each(|_| call.reply.bulk(&set.random(call.random)));
+            // A small one is gone through for each that is drawn: once is enough.
+            let members = if let SetRef::Strings(_) = set { set.members() } else { Vec::new() };
+            (0..count.unsigned_abs()).for_each(|_| match members.len() {
+                0 => call.reply.bulk(&set.random(call.random)),
+                len => call.reply.bulk(&members[call.random.below(len as u64) as usize]),
+            });
         }
         Some(count) => {
             let wanted = usize::try_from(count).map_or(set.len(), |count| count.min(set.len()));
@@ -249,17 +262,17 @@ fn srandmember(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn sscan(call: &mut Call<'_>) -> CommandResult {
-    let scan = Scan::parse(&call.args, false)?;
+    let cursor = Scan::cursor(&call.args)?;
     let protocol = call.reply.protocol();
-    let mut found = Found::default();
-    let next = match read(call, call.args.at(1))? {
-        Some(set) => set.scan(scan.cursor, scan.count, &mut |member| {
+    let (mut found, mut next) = (Found::default(), 0);
+    if let Some(set) = read(call, call.args.at(1))? {
+        let scan = Scan::parse(&call.args, cursor, false)?;
+        next = set.scan(scan.cursor, scan.count, &mut |member| {
             if scan.matches(member) {
                 found.bulk(protocol, member);
             }
-        }),
-        None => 0,
-    };
+        });
+    }
     Scan::reply(call, next, &found);
     Ok(())
 }

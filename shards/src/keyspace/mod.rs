@@ -26,6 +26,7 @@ pub use entry::{Encoding, Entry, StringRef, Value};
 use crate::random::Random;
 use crate::types::{self, Kind, Thresholds};
 use crate::units::{Db, Deadline, Now};
+use crate::waiting::{Kinds, Readers, Waiter, Waiting, Wake};
 use crate::watches::{Content, Watcher, Watches};
 use edit::EditLog;
 use std::cell::Cell;
@@ -67,6 +68,7 @@ pub struct Keyspace<S: Store = Table> {
     store: S,
     log: EditLog,
     watches: Watches,
+    waiting: Waiting,
     /// The time of the last access, as entries note it: a write, which knows no time, makes new entries with it.
     last_access: Cell<u32>,
     lookups: Cell<Lookups>,
@@ -94,6 +96,7 @@ impl<S: Store> Keyspace<S> {
             store,
             log: EditLog::default(),
             watches: Watches::default(),
+            waiting: Waiting::default(),
             last_access: Cell::default(),
             lookups: Cell::default(),
         }
@@ -425,6 +428,32 @@ impl<S: Store> Keyspace<S> {
         self.watches.unwatch(watcher);
     }
 
+    // ---- blocked clients: the server says who waits, edits say who may try -------------------------------
+
+    /// `waiter` waits for `key` from now on, behind those who did before.
+    pub fn join_line(&mut self, waiter: Waiter, kind: Kind, readers: Readers, db: Db, key: &[u8]) {
+        self.waiting.join(waiter, kind, readers, db, key);
+    }
+    /// Forgets all that `waiter` waits for.
+    pub fn leave_lines(&mut self, waiter: Waiter) {
+        self.waiting.leave(waiter);
+    }
+    /// `waiter` tried in vain, and had heard of the shard's hints up to `heard`.
+    pub fn waits_again(&mut self, waiter: Waiter, heard: u64) {
+        self.waiting.again(waiter, heard);
+    }
+    /// How many wait for keys of this shard.
+    pub fn waiters(&self) -> usize {
+        self.waiting.len()
+    }
+    /// Who is to try (again) because of what happened since this was last asked.
+    #[inline]
+    pub fn take_wakes(&mut self, wakes: &mut Vec<Wake>) {
+        if self.waiting.has_due() {
+            self.waiting.take_wakes(&self.store, wakes);
+        }
+    }
+
     // ---- edits as bytes ----------------------------------------------------------------------------------
 
     /// The entry of `key` as the edit that puts it (several, for a large collection), as it would be logged; to move it to another
@@ -495,6 +524,7 @@ impl<S: Store> Keyspace<S> {
     pub fn check_invariants(&self) {
         self.store.check_invariants();
         self.watches.check_invariants(&self.store);
+        self.waiting.check_invariants();
     }
 
     fn all_databases(&self) -> impl Iterator<Item = Db> + use<S> {
@@ -517,19 +547,21 @@ impl<S: Store> Keyspace<S> {
         access
     }
     /// The shard's one sink of events: every edit passes here once the store shows it, however it came about. The log takes it
-    /// if there is one; whoever waits for a change of a key is told if anybody does: today those who watch; here is
-    /// also where blocked clients, client-side caches and keyspace notifications hear of it. While nobody listens, all of
+    /// if there is one; whoever waits for a change of a key is told if anybody does: those who watch and
+    /// those who wait; here is also where client-side caches and keyspace notifications hear of it. While nobody listens, all of
     /// that together is one branch.
     #[inline]
     fn record(&mut self, edit: &Edit<'_>) {
         self.log.push(edit);
-        if !self.watches.is_empty() {
+        // Both are asked at once, for one branch.
+        if !(self.watches.is_empty() & self.waiting.is_empty()) {
             self.tell(edit);
         }
     }
     #[cold]
     fn tell(&mut self, edit: &Edit<'_>) {
         self.watches.edited(edit, &self.store);
+        self.waiting.edited(edit);
     }
     #[inline]
     fn put_string(&mut self, db: Db, key: &[u8], value: StringRef<'_>, deadline: NewDeadline) {
@@ -612,6 +644,14 @@ impl<S: Store> Content for S {
     }
     fn holds(&self, db: Db, key: &[u8]) -> bool {
         self.find(db, Store::hash(self, key), key).is_some()
+    }
+}
+
+/// What blocked clients are told by: what stands at their key, though it may have expired.
+impl<S: Store> Kinds for S {
+    fn kind(&self, db: Db, key: &[u8]) -> Option<Kind> {
+        let entry = self.find(db, Store::hash(self, key), key)?;
+        entry.value().collection().map(|collection| collection.kind())
     }
 }
 

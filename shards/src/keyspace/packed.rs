@@ -257,7 +257,9 @@ impl Packed {
     /// Writes into the text, which becomes raw and long enough. The result replaces `self`.
     pub(super) fn splice(self, arena: &mut Arena, offset: usize, bytes: &[u8]) -> Self {
         let old = self.shape();
-        if let Some(buffer) = self.buffer(&old) {
+        if old.kind() != PACK_BUFFER
+            && let Some(buffer) = self.buffer(&old)
+        {
             self.splice_buffer(arena, &old, buffer, offset, bytes);
             return self;
         }

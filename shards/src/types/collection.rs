@@ -71,7 +71,7 @@ pub struct Thresholds {
 impl Default for Thresholds {
     fn default() -> Self {
         Thresholds {
-            hash_entries: 128,
+            hash_entries: 512,
             hash_value_bytes: 64,
             list_node: -2,
             set_integers: 512,

@@ -93,7 +93,9 @@ impl Point {
             // As Redis does: by the formula, the last digit may be another.
             return EARTH_RADIUS_METERS * (to_latitude - latitude).abs();
         }
-        2.0 * EARTH_RADIUS_METERS * (u * u + latitude.cos() * to_latitude.cos() * v * v).sqrt().asin()
+        // Of points opposite to each other, rounding may make it more than 1, which is the sine of nothing.
+        let sine = (u * u + latitude.cos() * to_latitude.cos() * v * v).sqrt().min(1.0);
+        2.0 * EARTH_RADIUS_METERS * sine.asin()
     }
 }
 

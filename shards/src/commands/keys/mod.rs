@@ -4,14 +4,16 @@
 //! that must hold: rows marked `READ` never edit, so an expired key that still lies there is left for the shard's tick.
 
 mod databases;
+mod dump;
 mod expire;
 mod object;
 mod relocate;
 mod scan;
+mod sort;
 #[cfg(test)]
 mod stage;
 
-pub use object::{DEBUG_OBJECT, debug_object};
+pub use object::{DEBUG_OBJECT, MEMORY_USAGE, debug_object};
 pub use scan::{KEYS_VISITED_MAX, parse_cursor};
 
 use crate::call::Call;
@@ -23,6 +25,8 @@ const READ_FAST: Traits = READ.and(Traits::FAST);
 /// Reads of more than the keys named, which wait for every unsettled edit.
 const READ_WHOLE: Traits = READ.and(Traits::WHOLE);
 const WRITE: Traits = Traits::WRITE.and(Traits::KEYSPACE);
+/// Patterns reach keys that the row doesn't know.
+const SORTS: Traits = Traits::MOVABLE_KEYS.and(Traits::WHOLE);
 const WRITE_FAST: Traits = WRITE.and(Traits::FAST);
 
 /// `Row::new` for handlers of the shard: written out, a function's name would be a handler type of its own.
@@ -141,6 +145,33 @@ pub const ROWS: &[Row] = &[
         "1.0.0",
         "O(1)",
         "Moves a key to another database unless it has a key of that name.",
+    ),
+    row("dump", 2, READ, dump::dump).key(KeyUse::Read).docs(
+        "generic",
+        "2.6.0",
+        "O(N) for values of N elements, and their bytes",
+        "Replies the value of a key as a payload for RESTORE.",
+    ),
+    row("restore", -4, WRITE.and(Traits::DENY_OOM).and(Traits::DANGEROUS), dump::restore).key(KeyUse::Overwrite).docs(
+        "generic",
+        "2.6.0",
+        "O(N) for values of N elements, and their bytes; O(N*log(N)) for sorted sets",
+        "Makes a key of a payload that DUMP replied.",
+    ),
+    // ---- sorted elements ----------------------------------------------------------------------------------
+    row("sort", -2, WRITE.and(Traits::DENY_OOM).and(SORTS), sort::sort)
+        .keys(Keys::Find { find: sort::find_keys, usage: KeyUse::ReadWrite })
+        .docs(
+            "generic",
+            "1.0.0",
+            "O(N*log(N)) for N elements, plus a lookup for each pattern and element",
+            "Replies or stores the elements of a list, set or sorted set in order.",
+        ),
+    row("sort_ro", -2, READ.and(SORTS), sort::sort_ro).key(KeyUse::Read).docs(
+        "generic",
+        "7.0.0",
+        "O(N*log(N)) for N elements, plus a lookup for each pattern and element",
+        "Replies the elements of a list, set or sorted set in order.",
     ),
     // ---- looking around -----------------------------------------------------------------------------------
     row("randomkey", 1, READ_WHOLE, scan::randomkey).route(Route::Any).docs(

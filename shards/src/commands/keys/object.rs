@@ -2,8 +2,9 @@
 
 use super::row;
 use crate::call::Call;
-use crate::error::{CommandError, CommandResult, NO_SUCH_KEY};
+use crate::error::{CommandError, CommandResult, NO_SUCH_KEY, SYNTAX};
 use crate::keyspace::{Entry, StringRef, Value};
+use crate::numbers::integer;
 use crate::row::{KeyUse, Keys, Route, Row, Traits};
 use crate::units::Now;
 
@@ -82,6 +83,49 @@ pub fn debug_object(call: &mut Call<'_>) -> CommandResult {
     );
     call.reply.simple(&text);
     Ok(())
+}
+
+/// The row of `MEMORY USAGE key [SAMPLES n]`, for the server's MEMORY.
+pub static MEMORY_USAGE: Row = row("memory|usage", -3, Traits::READ, memory_usage).keys(KEY).docs(
+    "server",
+    "4.0.0",
+    "O(1)",
+    "Bytes that a key and its value take.",
+);
+
+/// Collections count their bytes, so there is nothing to sample: the option is checked, and makes no difference.
+fn memory_usage(call: &mut Call<'_>) -> CommandResult {
+    let mut at = 3;
+    while at < call.args.len() {
+        match call.args.get(at + 1) {
+            Some(count) if call.args.is(at, "samples") => {
+                if integer(count)? < 0 {
+                    return Err(SYNTAX);
+                }
+                at += 2;
+            }
+            Some(_) | None => return Err(SYNTAX),
+        }
+    }
+    match call.keyspace.look(call.db, &call.args[2], call.now) {
+        Some(entry) => call.reply.integer(memory_used(&entry) as i64),
+        None => call.reply.null(),
+    }
+    Ok(())
+}
+
+/// About what an entry takes with its slot in the table.
+fn memory_used(entry: &Entry<'_>) -> usize {
+    /// Flags, access, lengths; and the slot.
+    const OVERHEAD_BYTES: usize = 16;
+    let value = match entry.value() {
+        Value::String(StringRef::Integer(_)) => size_of::<i64>(),
+        Value::String(value) => value.len(),
+        Value::Small(_, pack) => pack.len(),
+        Value::Large(large) => size_of::<usize>() + large.bytes_used(),
+    };
+    let deadline = entry.deadline().map_or(0, |_| 2 * size_of::<u64>());
+    (OVERHEAD_BYTES + deadline + entry.key().len() + value).next_multiple_of(8)
 }
 
 /// Reached for OBJECT with a subcommand that is none.
@@ -250,6 +294,22 @@ mod tests {
             format!("-ERR unknown subcommand '{quoted}'. Try OBJECT HELP.\r\n")
         );
         assert!(stage.run("OBJECT help").starts_with("*11\r\n+OBJECT <subcommand>"));
+    }
+
+    #[test]
+    fn memory_is_told_of_keys_that_exist() {
+        let mut stage = Stage::new();
+        let usage = |stage: &mut Stage, words: &[&str]| {
+            let words: Vec<&[u8]> = ["MEMORY", "USAGE"].iter().chain(words).map(|word| word.as_bytes()).collect();
+            stage.run_row(&MEMORY_USAGE, &words)
+        };
+        stage.put("k", &"x".repeat(1000));
+        assert_eq!(usage(&mut stage, &["k"]), ":1024\r\n");
+        assert_eq!(usage(&mut stage, &["k", "SAMPLES", "0"]), ":1024\r\n");
+        assert_eq!(usage(&mut stage, &["nope"]), "$-1\r\n");
+        assert_eq!(usage(&mut stage, &["nope", "SAMPLES"]), "-ERR syntax error\r\n");
+        assert_eq!(usage(&mut stage, &["nope", "SAMPLES", "-1"]), "-ERR syntax error\r\n");
+        assert!(usage(&mut stage, &["nope", "SAMPLES", "x"]).starts_with("-ERR value is not an integer"));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 mod algebra;
 mod ranges;
 
+pub(super) use ranges::replace;
+
 use super::elements::{CHOICES_MAX, Found, Scan, choose, find_numbered, integer_within};
 use crate::call::{Args, Call};
 use crate::error::{CommandError, CommandResult, SYNTAX};
@@ -103,7 +105,12 @@ fn find_stored(args: &Args<'_>, out: &mut Vec<usize>) -> bool {
 }
 
 /// The sorted set at a key for a read, or that there is none.
-fn read<'k>(keyspace: &'k Keyspace, db: Db, key: &[u8], now: Now) -> Result<Option<SortedSetRef<'k>>, CommandError> {
+pub(super) fn read<'k>(
+    keyspace: &'k Keyspace,
+    db: Db,
+    key: &[u8],
+    now: Now,
+) -> Result<Option<SortedSetRef<'k>>, CommandError> {
     keyspace.get(db, key, now).map(|entry| entry.sorted_set()).transpose()
 }
 
@@ -142,12 +149,12 @@ fn remove_all<'m>(call: &mut Call<'_>, key: &[u8], members: impl Iterator<Item =
 }
 
 #[derive(Default)]
-struct AddOptions {
-    only_new: bool,
-    only_existing: bool,
+pub(super) struct AddOptions {
+    pub only_new: bool,
+    pub only_existing: bool,
     only_greater: bool,
     only_less: bool,
-    count_changed: bool,
+    pub count_changed: bool,
     increment: bool,
 }
 
@@ -203,27 +210,33 @@ impl AddOptions {
 /// `ZADD key [NX|XX] [GT|LT] [CH] [INCR] score member [score member ...]`
 fn zadd(call: &mut Call<'_>) -> CommandResult {
     let (options, first) = AddOptions::parse(&call.args)?;
-    add(call, &options, first)
+    add_pairs(call, &options, first)
 }
 
 fn zincrby(call: &mut Call<'_>) -> CommandResult {
-    add(call, &AddOptions { increment: true, ..AddOptions::default() }, 2)
+    // To Redis it is a ZADD, whose options are seen here too: `ZINCRBY key NX member` lacks a member.
+    let (options, first) = AddOptions::parse(&call.args)?;
+    add_pairs(call, &AddOptions { increment: true, ..options }, first)
 }
 
-fn add(call: &mut Call<'_>, options: &AddOptions, first: usize) -> CommandResult {
-    let key = call.args.at(1);
+fn add_pairs(call: &mut Call<'_>, options: &AddOptions, first: usize) -> CommandResult {
     let pairs = call.args.from(first);
-    let scores = (0..pairs.len())
+    let elements = (0..pairs.len())
         .step_by(2)
-        .map(|at| float(pairs.at(at)))
-        .collect::<Result<smallvec::SmallVec<[f64; 4]>, _>>()?;
+        .map(|at| Ok((float(pairs.at(at))?, pairs.at(at + 1))))
+        .collect::<Result<smallvec::SmallVec<[(f64, &[u8]); 4]>, CommandError>>()?;
+    add(call, options, &elements)
+}
+
+/// Gives members scores in the sorted set at argument 1, and replies as ZADD does.
+pub(super) fn add(call: &mut Call<'_>, options: &AddOptions, elements: &[(f64, &[u8])]) -> CommandResult {
+    let key = call.args.at(1);
     let set = read_to_write(call.keyspace, call.db, key, call.now)?;
     let mut changes = Vec::new();
     let (mut added, mut updated, mut last) = (0, 0, None);
     // Only of several members can one be named twice: it is looked up where it was put.
     let mut put = BTreeMap::new();
-    for (number, score) in scores.into_iter().enumerate() {
-        let member = pairs.at(number * 2 + 1);
+    for &(score, member) in elements {
         let old = put.get(member).copied().or_else(|| set.and_then(|set| set.score(member)));
         last = options.decide(old, score)?;
         let Some(new) = last else { continue };
@@ -233,7 +246,7 @@ fn add(call: &mut Call<'_>, options: &AddOptions, first: usize) -> CommandResult
             None => added += 1,
         }
         SortedSetChange::Put { score: new, member }.encode(&mut changes);
-        if pairs.len() > 2 {
+        if elements.len() > 1 {
             put.insert(member, new);
         }
     }
@@ -399,22 +412,18 @@ fn zrandmember(call: &mut Call<'_>) -> CommandResult {
         return Ok(());
     };
     let len = set.len();
+    let at_rank = |rank: usize| collect(set, rank..rank + 1, false).remove(0);
     let chosen: Vec<(f64, Vec<u8>)> = if count < 0 {
         if count.unsigned_abs() > CHOICES_MAX {
             return Err(RANGE);
         }
-        let draw = |_| {
-            let (score, member) = set.random(call.random);
-            (score, member.to_vec())
-        };
-        (0..count.unsigned_abs()).map(draw).collect()
+        (0..count.unsigned_abs()).map(|_| call.random.below(len as u64) as usize).map(at_rank).collect()
     } else {
-        let mut all = collect(set, 0..len, false);
         let wanted = usize::try_from(count).map_or(len, |count| count.min(len));
         if wanted == len {
-            all
+            collect(set, 0..len, false)
         } else {
-            choose(len, wanted, call.random).into_iter().map(|at| std::mem::take(&mut all[at])).collect()
+            choose(len, wanted, call.random).into_iter().map(at_rank).collect()
         }
     };
     reply_elements(call, &chosen, with_scores);
@@ -422,24 +431,24 @@ fn zrandmember(call: &mut Call<'_>) -> CommandResult {
 }
 
 fn zscan(call: &mut Call<'_>) -> CommandResult {
-    let scan = Scan::parse(&call.args, false)?;
+    let cursor = Scan::cursor(&call.args)?;
     let protocol = call.reply.protocol();
-    let mut found = Found::default();
-    let next = match read(call.keyspace, call.db, call.args.at(1), call.now)? {
-        Some(set) => set.scan(scan.cursor, scan.count, &mut |score, member| {
+    let (mut found, mut next) = (Found::default(), 0);
+    if let Some(set) = read(call.keyspace, call.db, call.args.at(1), call.now)? {
+        let scan = Scan::parse(&call.args, cursor, false)?;
+        next = set.scan(scan.cursor, scan.count, &mut |score, member| {
             if scan.matches(member) {
                 found.bulk(protocol, member);
                 found.bulk(protocol, format_double(score).as_bytes());
             }
-        }),
-        None => 0,
-    };
+        });
+    }
     Scan::reply(call, next, &found);
     Ok(())
 }
 
 /// The ranks between two bounds.
-fn between(set: SortedSetRef<'_>, from: Option<Bound<'_>>, to: Option<Bound<'_>>) -> std::ops::Range<usize> {
+pub(super) fn between(set: SortedSetRef<'_>, from: Option<Bound<'_>>, to: Option<Bound<'_>>) -> std::ops::Range<usize> {
     let start = from.map_or(0, |bound| set.rank(&bound));
     let end = to.map_or_else(|| set.len(), |bound| set.rank(&bound));
     start..end.max(start)

@@ -40,7 +40,8 @@ fn parse_score(arg: &[u8]) -> Result<Limit<f64>, CommandError> {
         [b'(', rest @ ..] => (true, rest),
         _ => (false, arg),
     };
-    let value = parse_float(text).ok_or(NOT_A_SCORE)?;
+    // No digits at all are 0 to Redis here, and an error everywhere else.
+    let value = if text.is_empty() { 0.0 } else { parse_float(text).ok_or(NOT_A_SCORE)? };
     Ok(Limit { value, excluded })
 }
 
@@ -222,20 +223,22 @@ pub(super) fn zrangestore(call: &mut Call<'_>) -> CommandResult {
 
 /// Keeps elements at argument 1, in place of whatever is there.
 pub(super) fn store(call: &mut Call<'_>, elements: &[(f64, Vec<u8>)]) -> CommandResult {
-    let key = call.args.at(1);
-    if elements.is_empty() {
-        if call.keyspace.peek(call.db, key, call.now).is_some() {
-            call.keyspace.remove(call.db, key);
-        }
-    } else {
-        let mut changes = Vec::new();
-        for (score, member) in elements {
-            SortedSetChange::Put { score: *score, member }.encode(&mut changes);
-        }
-        call.keyspace.put_collection(call.db, key, Kind::SortedSet, &changes, NewDeadline::None);
+    let mut changes = Vec::new();
+    for (score, member) in elements {
+        SortedSetChange::Put { score: *score, member }.encode(&mut changes);
     }
+    replace(call, call.args.at(1), &changes);
     call.reply.integer(elements.len() as i64);
     Ok(())
+}
+
+/// Puts what changes make of nothing at a key, in place of whatever is there.
+pub(in super::super) fn replace(call: &mut Call<'_>, key: &[u8], changes: &[u8]) {
+    if !changes.is_empty() {
+        call.keyspace.put_collection(call.db, key, Kind::SortedSet, changes, NewDeadline::None);
+    } else if call.keyspace.peek(call.db, key, call.now).is_some() {
+        call.keyspace.remove(call.db, key);
+    }
 }
 
 fn count(call: &mut Call<'_>, span: Span<'_>) -> CommandResult {

@@ -28,6 +28,10 @@ impl Shard {
         self.run_words(&words)
     }
     pub fn run_words(&mut self, words: &[&[u8]]) -> String {
+        String::from_utf8_lossy(&self.reply_to(words)).into_owned()
+    }
+    /// The same, for replies that are no text.
+    pub fn reply_to(&mut self, words: &[&[u8]]) -> Vec<u8> {
         let buffer = words.concat();
         let mut start = 0;
         let mut spans = Vec::new();
@@ -40,7 +44,7 @@ impl Shard {
         let mut out = Vec::new();
         let caller = Caller { db: Db(0), now: self.now, protocol: Protocol::Resp2 };
         self.owner.execute(row, Args::new(&buffer, &spans), caller, &mut out);
-        String::from_utf8_lossy(&out).into_owned()
+        out
     }
     /// Edits that a command made.
     pub fn edits(&mut self, line: &str) -> u32 {

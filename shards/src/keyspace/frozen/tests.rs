@@ -50,14 +50,20 @@ impl<S: Store> Snapshot<S> {
     /// Compares what came out, once the walk is over.
     fn check(&mut self) {
         self.take();
-        let (mut at, mut keys) = (0, HashSet::new());
+        let (mut at, mut keys, mut count) = (0, HashSet::new(), 0);
         while at < self.saved.len() {
             let (edit, used) = Edit::decode(&self.saved[at..]).expect("edits come out");
-            let Edit::Put { db, key, .. } = edit else { panic!("{edit:?} puts nothing") };
-            assert!(keys.insert((db, key)), "each key comes once: {db:?} {}", key.escape_ascii());
+            match edit {
+                Edit::Put { db, key, .. } | Edit::PutCollection { db, key, .. } => {
+                    assert!(keys.insert((db, key)), "each key comes once: {db:?} {}", key.escape_ascii());
+                }
+                Edit::Change { db, key, .. } => assert!(keys.contains(&(db, key)), "what follows on one that was put"),
+                _ => panic!("{edit:?} puts nothing"),
+            }
             at += used;
+            count += 1;
         }
-        assert_eq!(keys.len(), self.count as usize);
+        assert_eq!(count, self.count);
         let mut loaded = Keyspace::new(DATABASES, self.keyspace.seed());
         assert_eq!(loaded.replay_all(&self.saved), Ok(()));
         for (db, (expected, digest)) in databases().zip(&self.expected) {

@@ -65,6 +65,7 @@ impl Node {
         self.count <= 1 || self.count <= limit.count && self.len() <= limit.bytes
     }
     pub(super) fn push_back(&mut self, element: &[u8]) {
+        self.reuse_room(element_bytes(element));
         write(&mut self.bytes, element);
         self.count += 1;
     }
@@ -96,6 +97,7 @@ impl Node {
     }
     /// Puts an element before that of this number, or behind the last.
     pub(super) fn insert(&mut self, number: usize, element: &[u8]) {
+        self.reuse_room(element_bytes(element));
         let mut new = Vec::with_capacity(element_bytes(element));
         write(&mut new, element);
         let at = self.place(number);
@@ -127,6 +129,14 @@ impl Node {
             bytes <= self.len() / 2
         });
         before.count().clamp(1, self.count - 1)
+    }
+    /// Moves the elements over what was popped before them, rather than grow: a queue that lives in one node and never empties
+    /// would keep all that ever went through it. The room is more than what is moved, so this is paid for by the pops.
+    fn reuse_room(&mut self, needed: usize) {
+        if self.start > self.len() && self.bytes.capacity() - self.bytes.len() < needed {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
     }
     /// Gives back the room at both ends.
     pub(super) fn trim(&mut self) {

@@ -1,3 +1,5 @@
+//! Both forms of a list against the simplest twin, and changes from anywhere.
+
 use super::*;
 
 /// A list as the keyspace keeps it.
@@ -121,5 +123,34 @@ fn random_changes_are_refused_or_harmless() {
         if List::verify(&changes).is_ok() {
             kept.change(&changes, &Thresholds::default());
         }
+    }
+}
+
+#[test]
+fn a_queue_that_never_empties_keeps_its_size() {
+    let (value, limit) = ([7; 40], Limit::of(-2));
+    let steps: [fn(&mut List, &[u8], Limit); 3] = [
+        |list, value, limit| {
+            list.push_back(value, limit);
+            list.pop_front(1);
+        },
+        |list, value, limit| {
+            list.push_front(value, limit);
+            list.pop_back(1);
+        },
+        |list, value, limit| {
+            list.insert(list.len as u64 - 1, value, limit);
+            list.pop_front(1);
+        },
+    ];
+    for step in steps {
+        let mut list = List::default();
+        (0..50).for_each(|_| list.push_back(&value, limit));
+        let before = list.bytes_used();
+        for _ in 0..20_000 {
+            step(&mut list, &value, limit);
+            assert!(list.bytes_used() <= 4 * before);
+        }
+        list.check_invariants();
     }
 }

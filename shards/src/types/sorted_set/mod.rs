@@ -172,6 +172,8 @@ impl<'a> View<'a> for SortedSetRef<'a> {
     fn digest(self) -> u64 {
         let mut digest = 0;
         self.visit(0..self.len(), false, &mut |score, member| {
+            // Of the zeros, packs have only one.
+            let score = if score == 0.0 { 0.0 } else { score };
             digest = digest_bytes(mix(digest, score.to_bits()), member);
             true
         });
@@ -297,6 +299,8 @@ fn change_pack(pack: &mut Vec<u8>, len: &mut usize, change: SortedSetChange<'_>,
         *len -= 1;
     }
     if let Some(score) = score {
+        // As Redis' listpacks, which keep it as the integer, have it.
+        let score = if score == 0.0 { 0.0 } else { score };
         let (_, at) = run::find(pack, &Bound::Element { score, member });
         run::insert(pack, at, score, member);
         *len += 1;

@@ -1,3 +1,5 @@
+//! Both forms of a sorted set against the simplest twin, and changes from anywhere.
+
 use super::*;
 use std::collections::BTreeMap;
 

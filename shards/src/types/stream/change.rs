@@ -2,12 +2,28 @@
 //! numbers on disk: append-only.
 
 use super::StreamId;
-use crate::wire::{Decoder, EditError, number, string};
+use crate::wire::{Decoder, EditError, number, string, unzigzag, zigzag};
+
+const APPEND: u8 = 1;
+const DELETE: u8 = 2;
+const TRIM_TO: u8 = 3;
+const TRIM: u8 = 4;
+const SET_ID: u8 = 5;
+const GROUP_CREATE: u8 = 6;
+const GROUP_DESTROY: u8 = 7;
+const GROUP_SET_ID: u8 = 8;
+const CONSUMER_SEEN: u8 = 9;
+const CONSUMER_DELETE: u8 = 10;
+const PEND: u8 = 11;
+const ACK: u8 = 12;
+const RELEASE: u8 = 13;
+const PRODUCED: u8 = 14;
+const SETTINGS: u8 = 15;
 
 /// One change. Lists are borrowed as they were encoded, so that decoding allocates nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StreamChange<'a> {
-    /// An entry behind all others: `pairs` fields and values in `fields`.
+    /// An entry behind all others: `pairs` fields and values, each with its length before it, in `fields`.
     Append {
         id: StreamId,
         pairs: u64,
@@ -17,9 +33,9 @@ pub enum StreamChange<'a> {
     Delete {
         id: StreamId,
     },
-    /// Trimming of everything below an id: doesn't count for it.
-    TrimBelow {
-        id: StreamId,
+    /// Trimming of everything up to an id, which goes too: doesn't count for the highest deleted.
+    TrimTo {
+        last: StreamId,
     },
     /// Trimming of a single entry.
     Trim {
@@ -56,62 +72,149 @@ pub enum StreamChange<'a> {
         group: &'a [u8],
         consumer: &'a [u8],
     },
-    /// An entry becomes pending, or passes to another consumer.
+    /// Entries become pending, or pass to another consumer, who is made if there is none of that name.
     Pend {
         group: &'a [u8],
         consumer: &'a [u8],
-        id: StreamId,
         delivered_ms: u64,
         count: u64,
+        ids: Ids<'a>,
     },
+    /// Entries are no longer pending.
     Ack {
         group: &'a [u8],
-        id: StreamId,
+        ids: Ids<'a>,
     },
+    /// A pending entry is no longer anybody's, and as good as never delivered, but for its count.
+    Release {
+        group: &'a [u8],
+        id: StreamId,
+        count: u64,
+    },
+    /// A producer's own id of what became an entry, so that it is not added again.
+    Produced {
+        producer: &'a [u8],
+        iid: &'a [u8],
+        id: StreamId,
+        at_ms: u64,
+    },
+    /// How long producers' ids are remembered, and how many of each: all so far are forgotten.
+    Settings {
+        duration_s: u64,
+        ids_max: u64,
+    },
+}
+
+/// Ids of entries, in any order, as they are encoded: their number, then each with its milliseconds as the difference from those of the
+/// one before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ids<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Ids<'a> {
+    /// Encodes ids into a buffer that is empty, which they borrow.
+    pub fn of(ids: &[StreamId], buffer: &'a mut Vec<u8>) -> Ids<'a> {
+        buffer.clear();
+        number(buffer, ids.len() as u64);
+        let mut before = 0u64;
+        for id in ids {
+            number(buffer, zigzag(id.ms.wrapping_sub(before) as i64));
+            number(buffer, id.seq);
+            before = id.ms;
+        }
+        Ids { bytes: buffer }
+    }
+    fn decode(decoder: &mut Decoder<'a>) -> Result<Ids<'a>, EditError> {
+        let start = decoder.at();
+        for _ in 0..decoder.number()? {
+            decoder.number()?;
+            decoder.number()?;
+        }
+        Ok(Ids { bytes: decoder.since(start) })
+    }
+    pub fn iter(self) -> impl Iterator<Item = StreamId> + use<'a> {
+        const WHOLE: &str = "ids are encoded or decoded as a whole";
+        let mut decoder = Decoder::new(self.bytes);
+        let count = decoder.number().expect(WHOLE);
+        let mut ms = 0u64;
+        (0..count).map(move |_| {
+            ms = ms.wrapping_add(unzigzag(decoder.number().expect(WHOLE)) as u64);
+            StreamId { ms, seq: decoder.number().expect(WHOLE) }
+        })
+    }
 }
 
 impl<'a> StreamChange<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match *self {
             StreamChange::Append { id, pairs, fields } => {
-                with_id(out, 1, id);
+                with_id(out, APPEND, id);
                 number(out, pairs);
                 out.extend_from_slice(fields);
             }
-            StreamChange::Delete { id } => with_id(out, 2, id),
-            StreamChange::TrimBelow { id } => with_id(out, 3, id),
-            StreamChange::Trim { id } => with_id(out, 4, id),
+            StreamChange::Delete { id } => with_id(out, DELETE, id),
+            StreamChange::TrimTo { last } => with_id(out, TRIM_TO, last),
+            StreamChange::Trim { id } => with_id(out, TRIM, id),
             StreamChange::SetId { last, added, max_deleted } => {
-                with_id(out, 5, last);
+                with_id(out, SET_ID, last);
                 number(out, added);
                 max_deleted.encode(out);
             }
-            StreamChange::GroupCreate { group, delivered, read } => group_at(out, 6, group, delivered, read),
-            StreamChange::GroupDestroy { group } => with_names(out, 7, &[group]),
-            StreamChange::GroupSetId { group, delivered, read } => group_at(out, 8, group, delivered, read),
+            StreamChange::GroupCreate { group, delivered, read } => group_at(out, GROUP_CREATE, group, delivered, read),
+            StreamChange::GroupDestroy { group } => with_names(out, GROUP_DESTROY, &[group]),
+            StreamChange::GroupSetId { group, delivered, read } => group_at(out, GROUP_SET_ID, group, delivered, read),
             StreamChange::ConsumerSeen { group, consumer, seen_ms, active_ms } => {
-                with_names(out, 9, &[group, consumer]);
+                with_names(out, CONSUMER_SEEN, &[group, consumer]);
                 number(out, seen_ms);
                 optional(out, active_ms);
             }
-            StreamChange::ConsumerDelete { group, consumer } => with_names(out, 10, &[group, consumer]),
-            StreamChange::Pend { group, consumer, id, delivered_ms, count } => {
-                with_names(out, 11, &[group, consumer]);
-                id.encode(out);
+            StreamChange::ConsumerDelete { group, consumer } => with_names(out, CONSUMER_DELETE, &[group, consumer]),
+            StreamChange::Pend { group, consumer, delivered_ms, count, ids } => {
+                with_names(out, PEND, &[group, consumer]);
                 number(out, delivered_ms);
                 number(out, count);
+                out.extend_from_slice(ids.bytes);
             }
-            StreamChange::Ack { group, id } => {
-                with_names(out, 12, &[group]);
+            StreamChange::Ack { group, ids } => {
+                with_names(out, ACK, &[group]);
+                out.extend_from_slice(ids.bytes);
+            }
+            StreamChange::Release { group, id, count } => {
+                with_names(out, RELEASE, &[group]);
                 id.encode(out);
+                number(out, count);
+            }
+            StreamChange::Produced { producer, iid, id, at_ms } => {
+                with_names(out, PRODUCED, &[producer, iid]);
+                id.encode(out);
+                number(out, at_ms);
+            }
+            StreamChange::Settings { duration_s, ids_max } => {
+                out.push(SETTINGS);
+                number(out, duration_s);
+                number(out, ids_max);
             }
         }
     }
 
-    /// Reads one change; `bytes` are those that the decoder reads.
-    pub fn decode(decoder: &mut Decoder<'a>, bytes: &'a [u8]) -> Result<StreamChange<'a>, EditError> {
+    /// Appends an entry's change without an encoded list of its fields at hand.
+    pub fn encode_append<'f>(
+        id: StreamId,
+        pairs: impl ExactSizeIterator<Item = (&'f [u8], &'f [u8])>,
+        out: &mut Vec<u8>,
+    ) {
+        with_id(out, APPEND, id);
+        number(out, pairs.len() as u64);
+        for (field, value) in pairs {
+            string(out, field);
+            string(out, value);
+        }
+    }
+
+    pub fn decode(decoder: &mut Decoder<'a>) -> Result<StreamChange<'a>, EditError> {
         Ok(match decoder.byte()? {
-            1 => {
+            APPEND => {
                 let (id, pairs) = (StreamId::decode(decoder)?, decoder.number()?);
                 let start = decoder.at();
                 if pairs == 0 || id == StreamId::MIN {
@@ -121,42 +224,54 @@ impl<'a> StreamChange<'a> {
                     decoder.string()?;
                     decoder.string()?;
                 }
-                StreamChange::Append { id, pairs, fields: &bytes[start..decoder.at()] }
+                StreamChange::Append { id, pairs, fields: decoder.since(start) }
             }
-            2 => StreamChange::Delete { id: StreamId::decode(decoder)? },
-            3 => StreamChange::TrimBelow { id: StreamId::decode(decoder)? },
-            4 => StreamChange::Trim { id: StreamId::decode(decoder)? },
-            5 => StreamChange::SetId {
+            DELETE => StreamChange::Delete { id: StreamId::decode(decoder)? },
+            TRIM_TO => StreamChange::TrimTo { last: StreamId::decode(decoder)? },
+            TRIM => StreamChange::Trim { id: StreamId::decode(decoder)? },
+            SET_ID => StreamChange::SetId {
                 last: StreamId::decode(decoder)?,
                 added: decoder.number()?,
                 max_deleted: StreamId::decode(decoder)?,
             },
-            6 => StreamChange::GroupCreate {
+            GROUP_CREATE => StreamChange::GroupCreate {
                 group: decoder.string()?,
                 delivered: StreamId::decode(decoder)?,
                 read: read_optional(decoder)?,
             },
-            7 => StreamChange::GroupDestroy { group: decoder.string()? },
-            8 => StreamChange::GroupSetId {
+            GROUP_DESTROY => StreamChange::GroupDestroy { group: decoder.string()? },
+            GROUP_SET_ID => StreamChange::GroupSetId {
                 group: decoder.string()?,
                 delivered: StreamId::decode(decoder)?,
                 read: read_optional(decoder)?,
             },
-            9 => StreamChange::ConsumerSeen {
+            CONSUMER_SEEN => StreamChange::ConsumerSeen {
                 group: decoder.string()?,
                 consumer: decoder.string()?,
                 seen_ms: decoder.number()?,
                 active_ms: read_optional(decoder)?,
             },
-            10 => StreamChange::ConsumerDelete { group: decoder.string()?, consumer: decoder.string()? },
-            11 => StreamChange::Pend {
+            CONSUMER_DELETE => StreamChange::ConsumerDelete { group: decoder.string()?, consumer: decoder.string()? },
+            PEND => StreamChange::Pend {
                 group: decoder.string()?,
                 consumer: decoder.string()?,
-                id: StreamId::decode(decoder)?,
                 delivered_ms: decoder.number()?,
                 count: decoder.number()?,
+                ids: Ids::decode(decoder)?,
             },
-            12 => StreamChange::Ack { group: decoder.string()?, id: StreamId::decode(decoder)? },
+            ACK => StreamChange::Ack { group: decoder.string()?, ids: Ids::decode(decoder)? },
+            RELEASE => StreamChange::Release {
+                group: decoder.string()?,
+                id: StreamId::decode(decoder)?,
+                count: decoder.number()?,
+            },
+            PRODUCED => StreamChange::Produced {
+                producer: decoder.string()?,
+                iid: decoder.string()?,
+                id: StreamId::decode(decoder)?,
+                at_ms: decoder.number()?,
+            },
+            SETTINGS => StreamChange::Settings { duration_s: decoder.number()?, ids_max: decoder.number()? },
             kind => return Err(EditError::UnknownKind(kind)),
         })
     }
@@ -199,10 +314,14 @@ mod tests {
     #[test]
     fn changes_read_back_and_cut_ones_are_refused() {
         let (id, group, consumer) = (StreamId::new(1_700_000_000_000, 3), &b"group"[..], &b"consumer"[..]);
+        let mut buffer = Vec::new();
+        let several = [id, StreamId::new(5, u64::MAX), StreamId::MAX, StreamId::MIN];
+        let ids = Ids::of(&several, &mut buffer);
+        assert!(ids.iter().eq(several));
         for change in [
             StreamChange::Append { id, pairs: 2, fields: b"\x01f\x02vv\x01g\x00" },
             StreamChange::Delete { id },
-            StreamChange::TrimBelow { id: StreamId::MAX },
+            StreamChange::TrimTo { last: StreamId::MAX },
             StreamChange::Trim { id },
             StreamChange::SetId { last: id, added: u64::MAX, max_deleted: StreamId::MIN },
             StreamChange::GroupCreate { group, delivered: id, read: Some(7) },
@@ -210,17 +329,19 @@ mod tests {
             StreamChange::GroupSetId { group, delivered: id, read: None },
             StreamChange::ConsumerSeen { group, consumer, seen_ms: 5, active_ms: Some(4) },
             StreamChange::ConsumerDelete { group, consumer },
-            StreamChange::Pend { group, consumer, id, delivered_ms: 9, count: 1 },
-            StreamChange::Ack { group, id },
+            StreamChange::Pend { group, consumer, delivered_ms: 9, count: 1, ids },
+            StreamChange::Ack { group, ids },
+            StreamChange::Release { group, id, count: 3 },
+            StreamChange::Produced { producer: group, iid: consumer, id, at_ms: 5 },
+            StreamChange::Settings { duration_s: 100, ids_max: 100 },
         ] {
             let mut bytes = Vec::new();
             change.encode(&mut bytes);
             let mut decoder = Decoder::new(&bytes);
-            assert_eq!(StreamChange::decode(&mut decoder, &bytes), Ok(change));
+            assert_eq!(StreamChange::decode(&mut decoder), Ok(change));
             assert!(decoder.is_at_end());
             for len in 0..bytes.len() {
-                let cut = &bytes[..len];
-                assert!(StreamChange::decode(&mut Decoder::new(cut), cut).is_err(), "{change:?} cut to {len}");
+                assert!(StreamChange::decode(&mut Decoder::new(&bytes[..len])).is_err(), "{change:?} cut to {len}");
             }
         }
     }
@@ -232,9 +353,15 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..20_000 {
             let mut bytes: Vec<u8> = (0..random.usize(1..40)).map(|_| random.u8(..)).collect();
-            bytes[0] = random.u8(0..15);
+            bytes[0] = random.u8(0..18);
             let mut decoder = Decoder::new(&bytes);
-            while !decoder.is_at_end() && StreamChange::decode(&mut decoder, &bytes).is_ok() {}
+            while !decoder.is_at_end() {
+                match StreamChange::decode(&mut decoder) {
+                    Ok(StreamChange::Pend { ids, .. } | StreamChange::Ack { ids, .. }) => drop(ids.iter().count()),
+                    Ok(_) => {}
+                    Err(_) => break,
+                }
+            }
         }
     }
 }

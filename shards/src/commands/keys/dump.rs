@@ -1,0 +1,160 @@
+//! DUMP and RESTORE: values as payloads of Redis' RDB format, which redis-server 7.0 and later exchange with us.
+
+use crate::call::Call;
+use crate::error::{CommandError, CommandResult, SYNTAX};
+use crate::keyspace::NewDeadline;
+use crate::numbers::integer;
+use crate::rdb::{NewValue, Payload, Writer, can_write, write_value};
+use crate::units::Deadline;
+
+const BAD_DATA: CommandError = CommandError::new("ERR Bad data format");
+
+/// DUMP key
+pub(super) fn dump(call: &mut Call<'_>) -> CommandResult {
+    let Some(entry) = call.keyspace.get(call.db, call.args.at(1), call.now) else {
+        call.reply.null();
+        return Ok(());
+    };
+    let value = entry.value();
+    if !can_write(&value) {
+        return Err(CommandError::new("ERR DUMP of a stream is not supported"));
+    }
+    let mut writer = Writer::new(Vec::new());
+    write_value(&mut writer, None, &value);
+    call.reply.bulk(&writer.into_payload());
+    Ok(())
+}
+
+/// RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]
+pub(super) fn restore(call: &mut Call<'_>) -> CommandResult {
+    const BUSY_KEY: CommandError = CommandError::new("BUSYKEY Target key name already exists.");
+    const BAD_TTL: CommandError = CommandError::new("ERR Invalid TTL value, must be >= 0");
+    const BAD_PAYLOAD: CommandError = CommandError::new("ERR DUMP payload version or checksum are wrong");
+    let (key, options) = (call.args.at(1), options(call)?);
+    let is_there = call.keyspace.get_to_write(call.db, key, call.now).is_some();
+    if is_there && !options.replace {
+        return Err(BUSY_KEY);
+    }
+    let ttl = u64::try_from(integer(call.args.at(2))?).map_err(|_| BAD_TTL)?;
+    let payload = Payload::verify(call.args.at(3)).map_err(|_| BAD_PAYLOAD)?;
+    let value = payload.read().map_err(|_| BAD_DATA)?;
+    let deadline = match ttl {
+        0 => None,
+        _ if options.is_absolute => Some(Deadline::at(ttl)),
+        _ => Some(Deadline::after(call.now, ttl)),
+    };
+    if deadline.is_some_and(|deadline| deadline.is_due(call.now)) {
+        if is_there {
+            call.keyspace.remove(call.db, key);
+        }
+    } else {
+        let deadline = deadline.map_or(NewDeadline::None, NewDeadline::At);
+        match value {
+            NewValue::String(bytes) => call.keyspace.put(call.db, key, &bytes, deadline),
+            NewValue::Collection(kind, changes) => {
+                call.keyspace.put_collection(call.db, key, kind, &changes, deadline);
+            }
+        }
+    }
+    call.reply.ok();
+    Ok(())
+}
+
+#[derive(Default)]
+struct Options {
+    replace: bool,
+    is_absolute: bool,
+}
+
+/// IDLETIME and FREQ are checked, and then left: a key that was just restored counts as just used.
+fn options(call: &Call<'_>) -> Result<Options, CommandError> {
+    const BAD_IDLE: CommandError = CommandError::new("ERR Invalid IDLETIME value, must be >= 0");
+    const BAD_FREQ: CommandError = CommandError::new("ERR Invalid FREQ value, must be >= 0 and <= 255");
+    let mut options = Options::default();
+    let (mut has_idle, mut has_freq) = (false, false);
+    let mut at = 4;
+    while at < call.args.len() {
+        let value = call.args.get(at + 1);
+        match value {
+            _ if call.args.is(at, "replace") => options.replace = true,
+            _ if call.args.is(at, "absttl") => options.is_absolute = true,
+            Some(value) if call.args.is(at, "idletime") && !has_freq => {
+                if integer(value)? < 0 {
+                    return Err(BAD_IDLE);
+                }
+                has_idle = true;
+                at += 1;
+            }
+            Some(value) if call.args.is(at, "freq") && !has_idle => {
+                if !(0..=255).contains(&integer(value)?) {
+                    return Err(BAD_FREQ);
+                }
+                has_freq = true;
+                at += 1;
+            }
+            _ => return Err(SYNTAX),
+        }
+        at += 1;
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::strings::tested::Shard;
+
+    fn payload(shard: &mut Shard, key: &str) -> Option<Vec<u8>> {
+        let reply = shard.reply_to(&[b"DUMP", key.as_bytes()]);
+        let at = reply.windows(2).position(|pair| pair == b"\r\n")? + 2;
+        reply.get(at..reply.len().checked_sub(2)?).map(<[u8]>::to_vec)
+    }
+
+    #[test]
+    fn every_value_comes_back_from_its_payload() {
+        let mut shard = Shard::new();
+        shard.run("SET s text");
+        shard.run("SET n -70000");
+        shard.run("RPUSH l 1 two three");
+        shard.run("SADD i 5 -3 700000");
+        shard.run("SADD m a b 3");
+        shard.run("HSET h f v g 12");
+        for key in ["s", "n", "l", "i", "m", "h"] {
+            let first = payload(&mut shard, key).expect("the key is there");
+            assert_eq!(
+                shard.run_words(&[b"RESTORE", key.as_bytes(), b"0", &first]),
+                "-BUSYKEY Target key name already exists.\r\n"
+            );
+            assert_eq!(shard.run_words(&[b"RESTORE", b"copy", b"0", &first, b"REPLACE"]), "+OK\r\n");
+            assert_eq!(payload(&mut shard, "copy").expect("it was restored"), first, "{key}");
+            assert_eq!(shard.run(&format!("TYPE {key}")), shard.run("TYPE copy"));
+        }
+    }
+
+    #[test]
+    fn mutated_payloads_are_refused_or_restored_and_never_panic() {
+        const COUNT: usize = 20_000;
+        let seed = fastrand::u64(..);
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut shard = Shard::new();
+        shard.run("RPUSH l 1 two three aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
+        shard.run("SADD i 5 -3 700000");
+        shard.run("HSET h f v g 12");
+        let corpus = ["l", "i", "h"].map(|key| payload(&mut shard, key).expect("the key is there"));
+        for _ in 0..COUNT {
+            let mut value = corpus[random.usize(..corpus.len())].clone();
+            value.truncate(value.len() - 10);
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(..value.len());
+                value[at] = random.u8(..);
+            }
+            if random.bool() {
+                value[0] = random.u8(..26);
+            }
+            let version = if random.bool() { 10 } else { 80 };
+            let payload = crate::rdb::payload_of(&value, version);
+            let reply = shard.run_words(&[b"RESTORE", b"k", b"0", &payload, b"REPLACE"]);
+            assert!(matches!(&*reply, "+OK\r\n" | "-ERR Bad data format\r\n"), "{reply}");
+        }
+    }
+}

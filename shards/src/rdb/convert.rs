@@ -1,0 +1,140 @@
+//! From payloads to what the keyspace takes, and from what a key holds to payloads and files.
+
+use super::{
+    Content, Crc64, Item, RdbError, Reader, ValueType, Writer, is_known, write_hash, write_list, write_set,
+    write_sorted_set, write_string,
+};
+use crate::keyspace::{STRING_BYTES_MAX, Value};
+use crate::types::hash::HashChange;
+use crate::types::list::ListChange;
+use crate::types::set::SetChange;
+use crate::types::sorted_set::SortedSetChange;
+use crate::types::{CollectionRef, Kind, View};
+use std::io::{Read, Write};
+
+/// Behind a payload's value: version and checksum.
+const FOOTER_BYTES: usize = 10;
+const CHECKSUM_BYTES: usize = 8;
+
+/// How much more than its payload a value may become (compression, field names that a stream's entries share): by this factor,
+/// and this much in any case.
+const EXPANSION_MAX: u64 = 256;
+const EXPANSION_BYTES: u64 = 64 << 20;
+
+/// A value on its way into the keyspace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NewValue {
+    String(Vec<u8>),
+    /// Changes that make it from nothing.
+    Collection(Kind, Vec<u8>),
+}
+
+/// A payload of DUMP whose version is known and whose checksum is right.
+#[derive(Clone, Copy)]
+pub struct Payload<'a> {
+    value: &'a [u8],
+    version: u16,
+}
+
+impl<'a> Payload<'a> {
+    pub fn verify(bytes: &'a [u8]) -> Result<Self, RdbError> {
+        let at = bytes.len().checked_sub(FOOTER_BYTES).ok_or(RdbError::Truncated)?;
+        let (value, footer) = bytes.split_at(at);
+        let (version, checksum) = footer.split_at(FOOTER_BYTES - CHECKSUM_BYTES);
+        let version = u16::from_le_bytes(version.try_into().expect("two bytes"));
+        if !is_known(version) {
+            return Err(RdbError::UnknownVersion(version as u32));
+        }
+        let right = Crc64::of(&bytes[..bytes.len() - CHECKSUM_BYTES]).to_le_bytes();
+        if checksum == right { Ok(Payload { value, version }) } else { Err(RdbError::Checksum) }
+    }
+    pub fn read(self) -> Result<NewValue, RdbError> {
+        let mut reader = Reader::of(self.value);
+        let value = ValueType::new(reader.byte()?, self.version)?;
+        let read = read_new(value, &mut reader)?;
+        if reader.remaining() == 0 { Ok(read) } else { Err(RdbError::Corrupt("there is more than a value")) }
+    }
+}
+
+/// A payload for a value whose bytes, its type's first, were taken from a file of `version`.
+pub fn payload_of(value: &[u8], version: u16) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(value.len() + FOOTER_BYTES);
+    payload.extend_from_slice(value);
+    payload.extend_from_slice(&version.to_le_bytes());
+    let checksum = Crc64::of(&payload);
+    payload.extend_from_slice(&checksum.to_le_bytes());
+    payload
+}
+
+fn read_new<R: Read>(value: ValueType, reader: &mut Reader<R>) -> Result<NewValue, RdbError> {
+    let bytes_max = reader.remaining().saturating_mul(EXPANSION_MAX).saturating_add(EXPANSION_BYTES);
+    let mut out = Vec::new();
+    value.read(reader, &mut |item| {
+        push(&item, &mut out)?;
+        if out.len() as u64 > bytes_max {
+            return Err(RdbError::Corrupt("it grows beyond all proportion"));
+        }
+        Ok(())
+    })?;
+    match value.content() {
+        Content::String => Ok(NewValue::String(out)),
+        Content::Collection(kind) => Ok(NewValue::Collection(kind, out)),
+        Content::Module => Err(RdbError::Module),
+    }
+}
+
+/// Appends the change that a piece is, or the bytes of a string.
+fn push(item: &Item<'_>, out: &mut Vec<u8>) -> Result<(), RdbError> {
+    match *item {
+        Item::String(bytes) => out.extend_from_slice(fitting(bytes)?),
+        Item::Element(element) => ListChange::PushRight { value: fitting(element)? }.encode(out),
+        Item::Member(member) => SetChange::Add { member: fitting(member)? }.encode(out),
+        Item::Scored(member, score) => SortedSetChange::Put { member: fitting(member)?, score }.encode(out),
+        Item::Field { field, value, deadline_ms: None } => {
+            HashChange::Put { field: fitting(field)?, value: fitting(value)? }.encode(out);
+        }
+        Item::Field { deadline_ms: Some(_), .. } => {
+            return Err(RdbError::Corrupt("a hash whose fields have deadlines, for which there is no place"));
+        }
+        Item::Entry { .. } | Item::Figures(_) | Item::Group { .. } | Item::Consumer { .. } | Item::Pending { .. } => {
+            return Err(RdbError::Corrupt("a stream, for which there is no place"));
+        }
+    }
+    Ok(())
+}
+
+fn fitting(bytes: &[u8]) -> Result<&[u8], RdbError> {
+    if bytes.len() <= STRING_BYTES_MAX { Ok(bytes) } else { Err(RdbError::Corrupt("a string is too long")) }
+}
+
+/// Whether there is a form for it.
+pub fn can_write(value: &Value<'_>) -> bool {
+    !matches!(value.collection(), Some(CollectionRef::Stream(_)))
+}
+
+/// Writes the type's byte, the key if there is one, and the value.
+pub fn write_value<W: Write>(writer: &mut Writer<W>, key: Option<&[u8]>, value: &Value<'_>) {
+    let collection = match value {
+        Value::String(string) => return write_string(writer, key, string.as_bytes(&mut itoa::Buffer::new())),
+        Value::Small(..) | Value::Large(_) => value.collection().expect("what is no string is a collection"),
+    };
+    match collection {
+        CollectionRef::List(list) => write_list(writer, key, &|each| list.iter().for_each(each)),
+        CollectionRef::Set(set) => write_set(writer, key, set.len(), &|each| {
+            set.visit(&mut |member| {
+                each(member);
+                true
+            });
+        }),
+        CollectionRef::SortedSet(set) => write_sorted_set(writer, key, set.len(), &|each| {
+            set.visit(0..set.len(), false, &mut |score, member| {
+                each(member, score);
+                true
+            });
+        }),
+        CollectionRef::Hash(hash) => write_hash(writer, key, hash.len(), &|each| {
+            hash.visit(&mut |field, value| each(field, value));
+        }),
+        CollectionRef::Stream(_) => {}
+    }
+}
