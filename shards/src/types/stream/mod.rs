@@ -13,7 +13,7 @@ mod tests;
 mod trim;
 
 pub use change::{Ids, StreamChange};
-pub use group::{Group, Groups};
+pub use group::{Consumer, Group, Groups, Pending};
 pub use id::StreamId;
 pub use idempotence::{DURATION_DEFAULT_S, IDS_MAX_DEFAULT, Idempotence};
 pub use node::{Entry, Fields};
