@@ -48,7 +48,7 @@ struct Body {
 }
 
 /// A stream as readers see it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct StreamRef<'a>(Option<&'a Body>);
 
 impl<'a> StreamRef<'a> {
