@@ -13,6 +13,8 @@ pub(super) const KEY: Keys = Keys::Range { first: 2, last: 2, step: 1, usage: Ke
 
 #[rustfmt::skip]
 pub(super) const SUBCOMMANDS: &[Row] = &[
+    super::groups::XINFO_CONSUMERS,
+    super::groups::XINFO_GROUPS,
     <Row>::new("xinfo|stream", -3, Traits::READ, stream).keys(KEY)
         .docs("stream", "5.0.0", "O(1), and with FULL O(N) for N entries replied", "Tells about a stream."),
     <Row>::new("xinfo|help", 2, Traits::LOADING.and(Traits::STALE), help).route(Route::Any)
@@ -20,10 +22,13 @@ pub(super) const SUBCOMMANDS: &[Row] = &[
 ];
 
 pub(super) fn unknown_subcommand(call: &mut Call<'_>) -> CommandResult {
+    Err(no_such_subcommand(&call.args[1], "XINFO"))
+}
+
+pub(super) fn no_such_subcommand(name: &[u8], command: &str) -> CommandError {
     const QUOTED_BYTES_MAX: usize = 128;
-    let name = &call.args[1];
     let name = String::from_utf8_lossy(&name[..name.len().min(QUOTED_BYTES_MAX)]);
-    Err(CommandError::owned(format!("ERR unknown subcommand '{name}'. Try XINFO HELP.")))
+    CommandError::owned(format!("ERR unknown subcommand '{name}'. Try {command} HELP."))
 }
 
 fn help(call: &mut Call<'_>) -> CommandResult {

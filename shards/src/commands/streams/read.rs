@@ -50,12 +50,15 @@ fn range(call: &mut Call<'_>, start_at: usize, end_at: usize, is_back: bool) -> 
 }
 
 /// What XREAD and XREADGROUP have before the ids. Groups' options are read by either, so that each can say what is wrong.
+#[derive(Default)]
 pub(super) struct ReadOptions<'a> {
     /// 0: all.
     pub count: usize,
     pub block: Option<u64>,
     pub group: Option<(&'a [u8], &'a [u8])>,
     pub no_ack: bool,
+    /// For how many milliseconds an entry must have been pending to be claimed, if any are to be.
+    pub claim: Option<u64>,
     /// Where the keys begin; where the ids begin.
     pub keys_at: usize,
     pub ids_at: usize,
@@ -70,8 +73,10 @@ impl<'a> ReadOptions<'a> {
         const UNBALANCED: CommandError = CommandError::new(
             "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified.",
         );
+        const CLAIM: CommandError =
+            CommandError::new("ERR The CLAIM option is only supported by XREADGROUP. You called XREAD instead.");
         let args = &call.args;
-        let mut options = ReadOptions { count: 0, block: None, group: None, no_ack: false, keys_at: 0, ids_at: 0 };
+        let mut options = ReadOptions::default();
         let mut at = 1;
         while at < args.len() {
             let value = args.get(at + 1);
@@ -93,6 +98,12 @@ impl<'a> ReadOptions<'a> {
                     }
                     options.group = Some((group, args.at(at + 2)));
                     at += 1;
+                }
+                Some(value) if args.is(at, "claim") => {
+                    if !is_group {
+                        return Err(CLAIM);
+                    }
+                    options.claim = Some(u64::try_from(integer(value)?).unwrap_or(0));
                 }
                 _ if args.is(at, "noack") => {
                     if !is_group {

@@ -13,7 +13,7 @@ mod tests;
 mod trim;
 
 pub use change::{Ids, StreamChange};
-pub use group::{Group, Groups};
+pub use group::{Consumer, Group, Groups, Pending};
 pub use id::StreamId;
 pub use idempotence::Idempotence;
 pub use node::{Entry, Fields};
@@ -48,7 +48,7 @@ struct Body {
 }
 
 /// A stream as readers see it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct StreamRef<'a>(Option<&'a Body>);
 
 impl<'a> StreamRef<'a> {
