@@ -1,15 +1,16 @@
 //! From payloads to what the keyspace takes, and from what a key holds to payloads and files.
 
 use super::{
-    Content, Crc64, Item, RdbError, Reader, ValueType, Writer, is_known, write_hash, write_list, write_set,
-    write_sorted_set, write_string,
+    Content, Crc64, Item, RdbError, Reader, VERSION, VERSION_MAX, ValueType, Writer, is_known, write_hash,
+    write_limited_hash, write_list, write_set, write_sorted_set, write_string,
 };
 use crate::keyspace::{STRING_BYTES_MAX, Value};
-use crate::types::hash::HashChange;
+use crate::types::hash::{Element, HashChange};
 use crate::types::list::ListChange;
 use crate::types::set::SetChange;
 use crate::types::sorted_set::SortedSetChange;
 use crate::types::{CollectionRef, Kind, View};
+use crate::units::{Deadline, Now};
 use std::io::{Read, Write};
 
 /// Behind a payload's value: version and checksum.
@@ -90,11 +91,11 @@ fn push(item: &Item<'_>, out: &mut Vec<u8>) -> Result<(), RdbError> {
         Item::Element(element) => ListChange::PushRight { value: fitting(element)? }.encode(out),
         Item::Member(member) => SetChange::Add { member: fitting(member)? }.encode(out),
         Item::Scored(member, score) => SortedSetChange::Put { member: fitting(member)?, score }.encode(out),
-        Item::Field { field, value, deadline_ms: None } => {
+        Item::Field { field, value, deadline_ms } => {
             HashChange::Put { field: fitting(field)?, value: fitting(value)? }.encode(out);
-        }
-        Item::Field { deadline_ms: Some(_), .. } => {
-            return Err(RdbError::Corrupt("a hash whose fields have deadlines, for which there is no place"));
+            if let Some(ms) = deadline_ms {
+                HashChange::SetDeadline { field, deadline: Some(Deadline::at(ms)) }.encode(out);
+            }
         }
         Item::Entry { .. } | Item::Figures(_) | Item::Group { .. } | Item::Consumer { .. } | Item::Pending { .. } => {
             return Err(RdbError::Corrupt("a stream, for which there is no place"));
@@ -112,8 +113,47 @@ pub fn can_write(value: &Value<'_>) -> bool {
     !matches!(value.collection(), Some(CollectionRef::Stream(_)))
 }
 
-/// Writes the type's byte, the key if there is one, and the value.
-pub fn write_value<W: Write>(writer: &mut Writer<W>, key: Option<&[u8]>, value: &Value<'_>) {
+/// Whether any field that it holds at this time has a deadline: Redis 7.0 has no form for that.
+pub fn has_field_deadlines(value: &Value<'_>, now: Now) -> bool {
+    let Some(CollectionRef::Hash(hash)) = value.collection() else { return false };
+    let mut has_any = false;
+    if hash.is_limited() {
+        hash.at(now).visit_elements(&mut |element| has_any |= element.deadline.is_some());
+    }
+    has_any
+}
+
+/// Whether it is a hash whose fields have all expired.
+pub fn is_gone(value: &Value<'_>, now: Now) -> bool {
+    matches!(value.collection(), Some(CollectionRef::Hash(hash)) if hash.is_limited() && hash.at(now).is_empty())
+}
+
+/// What becomes of the deadlines of fields.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FieldDeadlines {
+    /// A hash that has some is written in the form of Redis 7.4.
+    Kept,
+    Dropped,
+}
+
+/// The payload of DUMP; `None` if nothing of the value is left. Its version is that of Redis 7.4 where that is needed, else 7.0.
+pub fn dump(value: &Value<'_>, now: Now) -> Option<Vec<u8>> {
+    if is_gone(value, now) {
+        return None;
+    }
+    let mut writer = Writer::new(Vec::new());
+    write_value(&mut writer, None, value, now, FieldDeadlines::Kept);
+    Some(writer.into_payload(if has_field_deadlines(value, now) { VERSION_MAX } else { VERSION }))
+}
+
+/// Writes the type's byte, the key if there is one, and the value as it is at this time; something of it is left.
+pub fn write_value<W: Write>(
+    writer: &mut Writer<W>,
+    key: Option<&[u8]>,
+    value: &Value<'_>,
+    now: Now,
+    field_deadlines: FieldDeadlines,
+) {
     let collection = match value {
         Value::String(string) => return write_string(writer, key, string.as_bytes(&mut itoa::Buffer::new())),
         Value::Small(..) | Value::Large(_) => value.collection().expect("what is no string is a collection"),
@@ -132,9 +172,18 @@ pub fn write_value<W: Write>(writer: &mut Writer<W>, key: Option<&[u8]>, value: 
                 true
             });
         }),
-        CollectionRef::Hash(hash) => write_hash(writer, key, hash.len(), &|each| {
-            hash.visit(&mut |field, value| each(field, value));
-        }),
+        CollectionRef::Hash(hash) if field_deadlines == FieldDeadlines::Kept && has_field_deadlines(value, now) => {
+            let hash = hash.at(now);
+            write_limited_hash(writer, key, hash.len(), &|each| {
+                hash.visit_elements(&mut |Element { field, value, deadline }| {
+                    each(field, value, deadline.map(|deadline| deadline.unix_ms(now)));
+                });
+            });
+        }
+        CollectionRef::Hash(hash) => {
+            let hash = hash.at(now);
+            write_hash(writer, key, hash.len(), &|each| hash.visit(&mut |field, value| each(field, value)));
+        }
         CollectionRef::Stream(_) => {}
     }
 }
