@@ -49,6 +49,7 @@ pub fn deadline(out: &mut Vec<u8>, deadline: Option<Deadline>) {
 }
 
 /// Reads the same back, from any bytes whatever.
+#[derive(Clone)]
 pub struct Decoder<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -64,6 +65,14 @@ impl<'a> Decoder<'a> {
     }
     pub fn is_at_end(&self) -> bool {
         self.at == self.bytes.len()
+    }
+    /// The bytes read since `at` was so many.
+    pub fn since(&self, at: usize) -> &'a [u8] {
+        &self.bytes[at..self.at]
+    }
+    /// The bytes not read yet.
+    pub fn rest(&self) -> &'a [u8] {
+        &self.bytes[self.at..]
     }
     pub fn byte(&mut self) -> Result<u8, EditError> {
         let byte = *self.bytes.get(self.at).ok_or(EditError::Truncated)?;

@@ -8,7 +8,7 @@ use super::{Obstacle, Outcome};
 use crate::runtime::recovery::{LogPlace, Progress, consistent_cut, resume, survey};
 use crate::runtime::snapshot_file;
 use shards::keyspace::{Keyspace, ShardCursor};
-use shards::rdb::{FieldDeadlines, Writer, can_write, has_field_deadlines, is_gone, write_value};
+use shards::rdb::{FieldDeadlines, Writer, has_field_deadlines, is_gone, write_value};
 use shards::units::{Db, Now};
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -128,14 +128,10 @@ fn write_database<W: Write>(
         return Ok(0);
     }
     writer.select(db.0);
-    let (mut keys, mut cursor, mut refused) = (0, ShardCursor(0), None);
+    let (mut keys, mut cursor) = (0, ShardCursor(0));
     loop {
         // Nothing is changed meanwhile, so no key comes twice.
         cursor = keyspace.scan(db, cursor, STEP_KEYS, now, &mut |entry| {
-            if !can_write(&entry.value()) {
-                refused.get_or_insert_with(|| entry.key().escape_ascii().to_string());
-                return;
-            }
             if is_gone(&entry.value(), now) {
                 return;
             }
@@ -148,9 +144,6 @@ fn write_database<W: Write>(
             write_value(writer, Some(entry.key()), &entry.value(), now, FieldDeadlines::Dropped);
             keys += 1;
         });
-        if let Some(key) = refused {
-            return Err(format!("key \"{key}\" of database {}: its type has no form in an RDB file yet", db.0));
-        }
         if cursor == ShardCursor(0) || writer.has_failed() {
             return Ok(keys);
         }

@@ -9,6 +9,7 @@ pub mod keys;
 pub mod lists;
 pub mod sets;
 pub mod sorted_sets;
+pub mod streams;
 pub mod strings;
 
 use crate::row::Row;
@@ -25,6 +26,8 @@ pub const FAMILIES: &[&[Row]] = &[
     lists::ROWS,
     sorted_sets::ROWS,
     geo::ROWS,
+    streams::ROWS,
+    streams::groups::ROWS,
     std::slice::from_ref(&keys::DEBUG_OBJECT),
     std::slice::from_ref(&keys::MEMORY_USAGE),
 ];

@@ -106,6 +106,9 @@ impl<S: Store> Keyspace<S> {
         self.store.databases()
     }
     /// Where small collections become large: from here on, for those that change. The seed stays.
+    pub fn thresholds(&self) -> &Thresholds {
+        &self.thresholds
+    }
     pub fn set_thresholds(&mut self, thresholds: Thresholds) {
         self.thresholds = Thresholds { seed: self.store.seed(), is_large: false, ..thresholds };
     }

@@ -20,15 +20,14 @@ mod lzf;
 mod packed;
 mod reader;
 mod stream;
+mod stream_form;
 #[cfg(test)]
 mod tests;
 mod value;
 mod write;
 mod writer;
 
-pub use convert::{
-    FieldDeadlines, NewValue, Payload, can_write, dump, has_field_deadlines, is_gone, payload_of, write_value,
-};
+pub use convert::{FieldDeadlines, NewValue, Payload, dump, has_field_deadlines, is_gone, payload_of, write_value};
 pub use crc64::Crc64;
 pub use file::{FileReader, Part};
 pub use packed::Word;

@@ -5,7 +5,7 @@ use crate::error::{CommandError, CommandResult, SYNTAX};
 use crate::keyspace::NewDeadline;
 use crate::numbers::integer;
 use crate::rdb;
-use crate::rdb::{NewValue, Payload, can_write};
+use crate::rdb::{NewValue, Payload};
 use crate::units::Deadline;
 
 const BAD_DATA: CommandError = CommandError::new("ERR Bad data format");
@@ -16,11 +16,7 @@ pub(super) fn dump(call: &mut Call<'_>) -> CommandResult {
         call.reply.null();
         return Ok(());
     };
-    let value = entry.value();
-    if !can_write(&value) {
-        return Err(CommandError::new("ERR DUMP of a stream is not supported"));
-    }
-    match rdb::dump(&value, call.now) {
+    match rdb::dump(&entry.value(), call.now) {
         Some(payload) => call.reply.bulk(&payload),
         None => call.reply.null(),
     }
