@@ -279,6 +279,101 @@ fn every_way_in_which_a_list_comes_to_a_key_serves_who_waits_there() {
     });
 }
 
+/// What XREAD and XREADGROUP reply for one stream, of entries with one field `f`.
+fn entries(key: &str, found: &[(&str, &str)]) -> String {
+    let entry = |(id, value): &(&str, &str)| {
+        Resp::Array(vec![Resp::bulk(id), Resp::Array(vec![Resp::bulk("f"), Resp::bulk(value)])])
+    };
+    let found = Resp::Array(found.iter().map(entry).collect());
+    Resp::Array(vec![Resp::Array(vec![Resp::bulk(key), found])]).to_string()
+}
+
+#[test]
+fn all_who_read_a_stream_get_what_comes() {
+    play(|scene| {
+        let mut clients: Vec<Client> = (0..3).map(|_| scene.client()).collect();
+        scene.does("XADD b 1-1 f old");
+        for (at, client) in clients.iter_mut().enumerate() {
+            scene.block(client, "XREAD COUNT 2 BLOCK 0 STREAMS a b c $ $ 0", at + 1);
+        }
+        for line in ["MULTI", "XADD b 2-1 f x", "XADD b 2-2 f y", "XADD b 2-3 f z", "EXEC"] {
+            scene.does(line);
+        }
+        for client in &mut clients {
+            assert_eq!(heard(client), entries("b", &[("2-1", "x"), ("2-2", "y")]));
+        }
+        assert_eq!(clients[0].line("XREAD BLOCK 10 STREAMS a b $ $"), Resp::NilArray);
+        // What is there is replied in the order of the keys.
+        scene.does("XADD a 1-1 f v");
+        let reply = clients[1].line("XREAD BLOCK 0 COUNT 1 STREAMS c b a 0 0 0");
+        let names: Vec<String> = reply.items().iter().map(|stream| stream.items()[0].text()).collect();
+        assert_eq!(names, ["b", "a"]);
+        scene.wait_for(0);
+    });
+}
+
+#[test]
+fn an_entry_goes_to_one_consumer_of_a_group() {
+    play(|scene| {
+        let mut clients: Vec<Client> = (0..3).map(|_| scene.client()).collect();
+        for key in ["a", "b", "c"] {
+            scene.does(&format!("XGROUP CREATE {key} g $ MKSTREAM"));
+        }
+        for (at, client) in clients.iter_mut().enumerate() {
+            scene.block(client, &format!("XREADGROUP GROUP g c{at} COUNT 1 BLOCK 0 STREAMS a b c > > >"), at + 1);
+        }
+        for at in 0..3 {
+            scene.does(&format!("XADD b 1-{} f v{at}", at + 1));
+            assert_eq!(heard(&mut clients[at]), entries("b", &[(&format!("1-{}", at + 1), &format!("v{at}"))]));
+            scene.wait_for(2 - at);
+        }
+        assert_eq!(scene.does("XLEN b"), "(integer) 3");
+        assert!(scene.does("XPENDING b g").starts_with("[\n  (integer) 3"));
+    });
+}
+
+#[test]
+fn a_consumer_whose_group_goes_gets_an_error() {
+    play(|scene| {
+        let mut client = scene.client();
+        let ways = ["DEL a", "SET a x", "XGROUP DESTROY a g", "RENAME a elsewhere", "PEXPIRE a 1", "FLUSHALL"];
+        for way in ways {
+            scene.does("FLUSHALL");
+            scene.does("XGROUP CREATE a g $ MKSTREAM");
+            scene.does("XGROUP CREATE b g $ MKSTREAM");
+            scene.block(&mut client, "XREADGROUP GROUP g c BLOCK 0 STREAMS b a > >", 1);
+            scene.does(way);
+            assert!(heard(&mut client).starts_with("(error)"), "{way}");
+            scene.wait_for(0);
+        }
+    });
+}
+
+#[test]
+fn where_one_of_several_groups_is_missing_nothing_is_delivered() {
+    play(|scene| {
+        for key in ["a", "b", "c", "d"] {
+            scene.does(&format!("XADD {key} 1-1 f v"));
+            if key != "d" {
+                scene.does(&format!("XGROUP CREATE {key} g 0"));
+            }
+        }
+        let reply = scene.does("XREADGROUP GROUP g c STREAMS a b c d > > > >");
+        assert!(reply.starts_with("(error) NOGROUP No such key 'd'"), "{reply}");
+        for key in ["a", "b", "c"] {
+            assert!(scene.does(&format!("XPENDING {key} g")).starts_with("[\n  (integer) 0"), "{key}");
+        }
+        for line in
+            ["MULTI", "XREADGROUP GROUP g c STREAMS a b d > > >", "XREADGROUP GROUP g c STREAMS a b > >", "SET k v"]
+        {
+            scene.does(line);
+        }
+        let reply = scene.other.line("EXEC");
+        assert!(reply.items()[0].is_error());
+        assert_eq!((reply.items()[1].items().len(), reply.items()[2].to_string()), (2, "OK".into()));
+    });
+}
+
 #[test]
 fn a_stop_does_not_wait_for_those_who_do() {
     for shards in ["1", "3"] {

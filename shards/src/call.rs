@@ -92,6 +92,14 @@ impl Default for Limits {
     }
 }
 
+/// What a check of a call sees, before it is run.
+pub struct Look<'a, 'k> {
+    pub args: Args<'a>,
+    pub db: Db,
+    pub now: Now,
+    pub keyspace: &'k Keyspace,
+}
+
 /// One command being executed on the shard that owns its keys.
 pub struct Call<'a> {
     pub args: Args<'a>,

@@ -4,7 +4,7 @@
 //! docs/commands.md and the per-command counters. `H` is the kind of handler: the shard's own (`Handler`),
 //! or that of the server's connection commands.
 
-use crate::call::{Args, Call};
+use crate::call::{Args, Call, Look};
 use crate::error::CommandResult;
 use crate::types::Need;
 
@@ -117,6 +117,9 @@ pub enum Gather {
     InKeyOrder,
     /// Every part replies an array: all elements in one array (KEYS).
     Concat,
+    /// XREAD and XREADGROUP: keys, and behind them as many ids; a part's reply names those of its streams that have entries, or is null,
+    /// or a wish to wait.
+    Streams,
 }
 
 /// How a command spreads over shards.
@@ -151,6 +154,8 @@ pub struct Row<H: 'static = Handler> {
     pub docs: Docs,
     /// What it needs of its keys' values where these are fetched from several shards.
     pub need: for<'a> fn(&Args<'a>) -> Need<'a>,
+    /// For a command that is split: what its parts may fail of. All parts are asked before one is run, so that it fails as a whole.
+    pub check: Option<fn(&Look<'_, '_>) -> CommandResult>,
     /// Rows of the subcommands, when the second argument chooses the handler.
     pub subcommands: &'static [Row<H>],
 }
@@ -177,6 +182,7 @@ impl<H: Copy> Row<H> {
             handler,
             docs,
             need: |_| Need::All,
+            check: None,
             subcommands: &[],
         }
     }
@@ -207,6 +213,10 @@ impl<H: Copy> Row<H> {
     /// For a command that needs no more than a part of large values, and makes only changes to them.
     pub const fn need(mut self, need: for<'a> fn(&Args<'a>) -> Need<'a>) -> Self {
         self.need = need;
+        self
+    }
+    pub const fn check(mut self, check: fn(&Look<'_, '_>) -> CommandResult) -> Self {
+        self.check = Some(check);
         self
     }
     pub const fn subcommands(mut self, rows: &'static [Row<H>]) -> Self {

@@ -16,7 +16,7 @@ use shards::call::{Args, Span};
 use shards::error::CommandError;
 use shards::owner::Caller;
 use shards::reply::{Protocol, Reply};
-use shards::row::{Handler, Row};
+use shards::row::{Handler, Route, Row};
 use shards::types::Kind as CollectionKind;
 use shards::units::{Db, Offset, ShardId};
 use shards::waiting::{Awaited, Readers, Wait, Waiter, Wake, is_wait};
@@ -133,7 +133,8 @@ impl Core {
     }
 
     fn plan_attempt(&self, attempt: &Attempt, protocol: Protocol) -> Result<Program, CommandError> {
-        let scratch = program::needs_scratch(&self.slots, attempt.row, &attempt.args());
+        let splits = matches!(attempt.row.route, Route::Split(_));
+        let scratch = !splits && program::needs_scratch(&self.slots, attempt.row, &attempt.args());
         let kind = if scratch { Kind::Steps { scratch: true } } else { Kind::Direct };
         let mut program = Program::new(kind, self.slots, self.shard, protocol);
         program.add(attempt.request())?;
@@ -228,7 +229,7 @@ impl Core {
                 None => by_shard.push((shard, vec![key])),
             }
         }
-        let what = [wait.kind as u8, (wait.readers == Readers::Shared) as u8];
+        let what = readers_to_bytes(wait.kind, wait.readers);
         for (shard, keys) in &by_shard {
             let args = std::iter::once(&what[..]).chain(keys.iter().copied());
             self.tell_line(*shard, connection, number, LineWork::Join, attempt.db, args);
@@ -274,8 +275,7 @@ impl Core {
         let keyspace = &mut self.owner.keyspace;
         match work {
             LineWork::Join => {
-                let kind = CollectionKind::from_byte(args.at(0)[0]).expect("written by `join_lines`");
-                let readers = if args.at(0)[1] == 0 { Readers::Exclusive } else { Readers::Shared };
+                let (kind, readers) = readers_from_bytes(args.at(0));
                 args.from(1).iter().for_each(|key| keyspace.join_line(waiter, kind, readers, db, key));
             }
             LineWork::Leave => keyspace.leave_lines(waiter),
@@ -476,6 +476,27 @@ impl Core {
         let connection = self.sessions().find(|session| session.id == id).map(|session| session.connection);
         connection.is_some_and(|connection| self.stop_waiting(connection, end))
     }
+}
+
+fn readers_to_bytes(kind: CollectionKind, readers: Readers) -> [u8; 10] {
+    let (how, group) = match readers {
+        Readers::Exclusive => (0, 0),
+        Readers::Shared => (1, 0),
+        Readers::Group(group) => (2, group),
+    };
+    let mut bytes = [kind as u8, how, 0, 0, 0, 0, 0, 0, 0, 0];
+    bytes[2..].copy_from_slice(&group.to_le_bytes());
+    bytes
+}
+
+fn readers_from_bytes(bytes: &[u8]) -> (CollectionKind, Readers) {
+    let kind = CollectionKind::from_byte(bytes[0]).expect("written by `readers_to_bytes`");
+    let readers = match bytes[1] {
+        0 => Readers::Exclusive,
+        1 => Readers::Shared,
+        _ => Readers::Group(number_of(&bytes[2..])),
+    };
+    (kind, readers)
 }
 
 fn number_of(bytes: &[u8]) -> u64 {

@@ -75,6 +75,7 @@ impl Long {
             Source::Queue { .. } => self.body.extend_from_slice(reply),
             Source::Keys { .. } if reply.first() == Some(&b'-') => self.error = Some(reply.to_vec()),
             Source::Keys { gather, .. } => match gather {
+                Gather::Streams => unreachable!("only what has nothing but keys is sliced"),
                 Gather::Sum => self.sum += integer_reply(reply),
                 Gather::Ok => {}
                 Gather::InKeyOrder | Gather::Concat => {
@@ -100,6 +101,7 @@ impl Long {
         match &self.source {
             Source::Queue { queued, .. } => reply.array(queued.len()),
             Source::Keys { gather, .. } => match gather {
+                Gather::Streams => unreachable!("only what has nothing but keys is sliced"),
                 Gather::Sum => reply.integer(self.sum),
                 Gather::Ok => reply.ok(),
                 Gather::InKeyOrder | Gather::Concat => reply.array(self.elements),

@@ -6,8 +6,9 @@ use super::execute::{MUTED_SLOT, ShardCall};
 use crate::commands::ServerHandler;
 use crate::commands::catalog::{Catalog, CommandNumber, Run};
 use crate::router::batch::{Answer, CallBatch, ConnectionId, Group, Message, Question, RemoteCall, Ticket, Work, ran};
-use crate::router::program::{access, copy_args, touches_all};
-use shards::call::{Args, Span};
+use crate::router::program::{access, copy_args, is_checked, touches_all};
+use shards::call::{Args, Look, Span};
+use shards::error::CommandError;
 use shards::keyspace::PrefetchTicket;
 use shards::owner::{Caller, Owner};
 use shards::reply::{Protocol, Reply};
@@ -192,13 +193,27 @@ impl Core {
         if watcher != 0 && self.owner.keyspace.is_broken(Watcher(watcher), self.now) {
             return Some((Answer::Broken, Vec::new()));
         }
-        let error = self.log.refusal(self.shard).filter(|_| whole)?;
-        let writes = calls.calls()[range].iter().any(|call| self.writes(call.work));
-        writes.then(|| {
-            let mut out = Vec::new();
-            Reply::new(&mut out, Protocol::Resp2).error(&error);
-            (Answer::Refused, out)
-        })
+        if !whole {
+            return None;
+        }
+        let calls_in_range = &calls.calls()[range];
+        let writes = || calls_in_range.iter().any(|call| self.writes(call.work));
+        let refusal = self.log.refusal(self.shard).filter(|_| writes());
+        let error = refusal.or_else(|| calls_in_range.iter().find_map(|call| self.fault(call, calls.args(call))))?;
+        let mut out = Vec::new();
+        Reply::new(&mut out, Protocol::Resp2).error(&error);
+        Some((Answer::Refused, out))
+    }
+
+    /// Of a part that can be checked before it is run: why it would fail.
+    fn fault(&self, call: &RemoteCall, args: Args<'_>) -> Option<CommandError> {
+        let Work::Command(number) = call.work else { return None };
+        if !is_checked(&call.ticket) {
+            return None;
+        }
+        let Run::Shard(row) = self.catalog.get(number).run else { return None };
+        let look = Look { args, db: call.db, now: self.now, keyspace: &self.owner.keyspace };
+        row.check.and_then(|check| check(&look).err())
     }
 
     fn writes(&self, work: Work) -> bool {

@@ -56,7 +56,13 @@ impl Core {
                 Planned::One(part) => add(next_of(part), protocol, out),
                 Planned::Joined { ending, order, parts } => {
                     let replies: Vec<&[u8]> = parts.iter().map(|&part| next_of(part)).collect();
-                    self.conclude(connection, ending, &replies, &order, protocol, out);
+                    if matches!(ending, Ending::Streams { .. }) {
+                        let mut joined = Vec::new();
+                        self.conclude(connection, ending, &replies, &order, protocol, &mut joined);
+                        add(&joined, protocol, out);
+                    } else {
+                        self.conclude(connection, ending, &replies, &order, protocol, out);
+                    }
                 }
                 Planned::Scratch => {
                     let (reply, next) = ran::next(scratched, scratch_cursor);
@@ -134,6 +140,7 @@ impl Core {
     ) {
         match ending {
             Ending::Gather(gather) => gather::join(gather, parts, order, protocol, out),
+            Ending::Streams { args, keys_at } => gather::join_streams(&args, keys_at, parts, order, protocol, out),
             Ending::Draw(draw) => gather::draw(parts, draw, protocol, out),
             Ending::Scan { shard, shards } => match gather::first_error(parts) {
                 Some(error) => out.extend_from_slice(error),

@@ -3,12 +3,15 @@
 use shards::reply::{Protocol, Reply};
 use shards::row::Gather;
 use shards::units::{Offset, ShardId};
+use shards::waiting::Wait;
 
 /// What to do with the parts once all are there.
 #[derive(Debug)]
 pub enum Ending {
     /// A command of the shards.
     Gather(Gather),
+    /// XREAD: the arguments, and where its keys begin.
+    Streams { args: Vec<Vec<u8>>, keys_at: usize },
     /// RANDOMKEY: every part is `:keys` and a reply; `draw` decides, weighted by keys.
     Draw(u64),
     /// SCAN: the shard's own cursor becomes one that names the shard.
@@ -75,6 +78,7 @@ pub fn join<P: AsRef<[u8]>>(gather: Gather, parts: &[P], order: &[u16], protocol
             reply.array(bodies.iter().map(|(len, _)| len).sum());
             bodies.iter().for_each(|(_, body)| reply.raw(body));
         }
+        Gather::Streams => unreachable!("these are joined by their keys"),
         Gather::InKeyOrder => {
             let mut bodies: Vec<&[u8]> = parts.iter().map(|part| array_reply(part.as_ref()).1).collect();
             reply.array(order.len());
@@ -86,6 +90,72 @@ pub fn join<P: AsRef<[u8]>>(gather: Gather, parts: &[P], order: &[u16], protocol
             }
         }
     }
+}
+
+/// Joins the replies of parts that read streams: those with entries, in the order of the keys. `order` names each key's part.
+pub fn join_streams<P: AsRef<[u8]>>(
+    args: &[Vec<u8>],
+    keys_at: usize,
+    parts: &[P],
+    order: &[u16],
+    protocol: Protocol,
+    out: &mut Vec<u8>,
+) {
+    if let Some(error) = first_error(parts) {
+        out.extend_from_slice(error);
+        return;
+    }
+    let is_found = |part: &[u8]| matches!(part.first(), Some(b'*' | b'%')) && part != b"*-1\r\n";
+    if !parts.iter().any(|part| is_found(part.as_ref())) {
+        return join_waits(args, keys_at, parts, order, out);
+    }
+    let body =
+        |part: &P| if is_found(part.as_ref()) { part.as_ref()[line_len(part.as_ref())..].to_vec() } else { Vec::new() };
+    let bodies: Vec<Vec<u8>> = parts.iter().map(body).collect();
+    let mut rests: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
+    let (mut streams, mut found) = (0, Vec::new());
+    for (key, &part) in args[keys_at..].iter().zip(order) {
+        let rest = &mut rests[part as usize];
+        // RESP2 has a pair per stream, RESP3 a map.
+        let (name_at, len) = match protocol {
+            Protocol::Resp2 => (line_len(rest), reply_len(rest)),
+            Protocol::Resp3 => (0, reply_len(rest) + reply_len(&rest[reply_len(rest)..])),
+        };
+        let name =
+            rest[name_at.min(rest.len())..].get(..reply_len(&rest[name_at.min(rest.len())..])).unwrap_or_default();
+        if rest.is_empty() || name[line_len(name)..name.len() - 2] != key[..] {
+            continue;
+        }
+        found.extend_from_slice(&rest[..len]);
+        *rest = &rest[len..];
+        streams += 1;
+    }
+    let mut reply = Reply::new(out, protocol);
+    match protocol {
+        Protocol::Resp2 => reply.array(streams),
+        Protocol::Resp3 => reply.map(streams),
+    }
+    reply.raw(&found);
+}
+
+/// Of parts without entries: null, or one wish to wait in which each part's ids are what they stand for there.
+fn join_waits<P: AsRef<[u8]>>(args: &[Vec<u8>], keys_at: usize, parts: &[P], order: &[u16], out: &mut Vec<u8>) {
+    let waits: Option<Vec<Wait<'_>>> = parts.iter().map(|part| Wait::in_place_of(part.as_ref())).collect();
+    let Some(waits) = waits else {
+        out.extend_from_slice(parts[0].as_ref());
+        return;
+    };
+    let mut ids: Vec<_> = (0..waits.len() as u16)
+        .map(|part| order.iter().filter(|other| **other == part).count())
+        .zip(&waits)
+        .map(|(keys, wait)| wait.retry.iter().skip(wait.retry.len().saturating_sub(keys)))
+        .collect();
+    let ids: Vec<&[u8]> = order.iter().filter_map(|part| ids[*part as usize].next().copied()).collect();
+    let retry = match ids.is_empty() {
+        true => Vec::new(),
+        false => args[..keys_at + order.len()].iter().map(Vec::as_slice).chain(ids).collect(),
+    };
+    Wait { retry, ..waits[0].clone() }.encode(out);
 }
 
 /// RANDOMKEY: each part is `:keys\r\n` and then the shard's own reply.

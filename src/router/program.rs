@@ -106,7 +106,14 @@ pub struct Program {
 /// Calls inside a transaction are answered together.
 const NO_TICKET: Ticket =
     Ticket { connection: ConnectionId { index: u32::MAX, generation: 0 }, slot: u64::MAX, part: 0, spread: true };
+/// The same, of a part of a command that is checked on all shards before it is run on one.
+const CHECKED: Ticket = Ticket { part: 1, ..NO_TICKET };
 const NO_PART: u16 = u16::MAX;
+
+/// Whether a call of a transaction is to be checked when its intents are granted.
+pub fn is_checked(ticket: &Ticket) -> bool {
+    ticket.part == CHECKED.part
+}
 
 /// The shard that has all keys at `positions`, if one does.
 pub fn home(slots: &SlotMap, args: &Args<'_>, positions: &[usize]) -> Option<ShardId> {
@@ -118,7 +125,7 @@ pub fn home(slots: &SlotMap, args: &Args<'_>, positions: &[usize]) -> Option<Sha
 /// Whether a command needs the values of several shards at once.
 pub fn needs_scratch(slots: &SlotMap, row: &'static Row<Handler>, args: &Args<'_>) -> bool {
     let mut positions = Vec::new();
-    row.route == Route::Keyed
+    (row.route == Route::Keyed || row.check.is_some())
         && row.find_keys(args, &mut positions)
         && !positions.is_empty()
         && home(slots, args, &positions).is_none()
@@ -174,7 +181,7 @@ impl Program {
     pub fn add_everywhere(&mut self, command: u16, args: &[Vec<u8>], db: Db) {
         let parts: Vec<u16> = (0..self.slots.shards()).map(|shard| self.part(ShardId(shard))).collect();
         for &part in &parts {
-            self.push(part, Work::Core(command), db, args.iter().map(Vec::as_slice));
+            self.push(part, NO_TICKET, Work::Core(command), db, args.iter().map(Vec::as_slice));
         }
         let ending = Ending::Server { command, args: args.to_vec() };
         self.commands.push(Planned::Joined { ending, order: Vec::new(), parts });
@@ -211,7 +218,7 @@ impl Program {
     fn push_freeze(&mut self, args: &[&[u8]]) {
         for shard in (0..self.slots.shards()).map(ShardId) {
             let part = self.part(shard);
-            self.push(part, Work::Freeze, Db(0), args.iter().copied());
+            self.push(part, NO_TICKET, Work::Freeze, Db(0), args.iter().copied());
         }
     }
 
@@ -220,7 +227,7 @@ impl Program {
         let part = self.part(self.slots.shard_of(slot_of(key)));
         self.claim(part, Access::Read, std::iter::once(key));
         if self.kind == Kind::Direct {
-            self.push(part, Work::Claim(Access::Read), Db(0), std::iter::once(key));
+            self.push(part, NO_TICKET, Work::Claim(Access::Read), Db(0), std::iter::once(key));
         }
     }
 
@@ -267,7 +274,10 @@ impl Program {
                 self.one(home, request, args.iter());
                 Ok(())
             }
-            (None, Route::Split(gather)) => self.split(request, &positions, gather),
+            // Checked parts must all be known before one is run: not in a step among others.
+            (None, Route::Split(gather)) if row.check.is_none() || self.kind == Kind::Direct => {
+                self.split(request, &positions, gather)
+            }
             (None, _) => {
                 self.scratch(request, &positions);
                 Ok(())
@@ -279,11 +289,12 @@ impl Program {
 
     fn one<'a>(&mut self, shard: ShardId, request: &Request<'_>, args: impl Iterator<Item = &'a [u8]>) {
         let part = self.part(shard);
-        self.call(part, request, args);
+        self.call(part, NO_TICKET, request, args);
         self.commands.push(Planned::One(part));
     }
 
-    /// One part per shard, each with its own keys and what follows a key up to the next.
+    /// One part per shard, each with its own keys and what follows a key up to the next; of streams, what comes before the keys, its own
+    /// keys, and their ids.
     fn split(&mut self, request: &Request<'_>, positions: &[usize], gather: Gather) -> Result<(), CommandError> {
         let Request { row, args, .. } = *request;
         uneven(row, args, positions)?;
@@ -301,18 +312,30 @@ impl Program {
             keys[own].push(position);
             order.push(own as u16);
         }
+        let keys_at = positions[0];
         for (&part, keys) in parts.iter().zip(&keys) {
-            let own = keys.iter().flat_map(|&key| (key..key + step).map(|at| args.at(at)));
-            self.call(part, request, std::iter::once(args.at(0)).chain(own));
+            if gather == Gather::Streams {
+                let ids = keys.iter().map(|key| key + positions.len());
+                let own = (0..keys_at).chain(keys.iter().copied()).chain(ids);
+                let ticket = if row.check.is_some() { CHECKED } else { NO_TICKET };
+                self.call(part, ticket, request, own.map(|at| args.at(at)));
+            } else {
+                let own = keys.iter().flat_map(|&key| (key..key + step).map(|at| args.at(at)));
+                self.call(part, NO_TICKET, request, std::iter::once(args.at(0)).chain(own));
+            }
         }
-        self.commands.push(Planned::Joined { ending: Ending::Gather(gather), order, parts });
+        let ending = match gather {
+            Gather::Streams => Ending::Streams { args: args.iter().map(<[u8]>::to_vec).collect(), keys_at },
+            Gather::Sum | Gather::Ok | Gather::InKeyOrder | Gather::Concat => Ending::Gather(gather),
+        };
+        self.commands.push(Planned::Joined { ending, order, parts });
         Ok(())
     }
 
     fn everywhere(&mut self, request: &Request<'_>, ending: Ending) {
         let parts: Vec<u16> = (0..self.slots.shards()).map(|shard| self.part(ShardId(shard))).collect();
         for &part in &parts {
-            self.call(part, request, request.args.iter());
+            self.call(part, NO_TICKET, request, request.args.iter());
         }
         self.commands.push(Planned::Joined { ending, order: Vec::new(), parts });
     }
@@ -321,7 +344,7 @@ impl Program {
         let args = request.args;
         let (shard, local) = super::gather::split_cursor(args.at(1), self.slots.shards());
         let part = self.part(shard);
-        self.call(part, request, [args.at(0), &local].into_iter().chain(args.from(2).iter()));
+        self.call(part, NO_TICKET, request, [args.at(0), &local].into_iter().chain(args.from(2).iter()));
         let ending = Ending::Scan { shard, shards: self.slots.shards() };
         self.commands.push(Planned::Joined { ending, order: Vec::new(), parts: vec![part] });
     }
@@ -349,10 +372,10 @@ impl Program {
     }
 
     /// A call of a shard's command in the step being made.
-    fn call<'a>(&mut self, part: u16, request: &Request<'_>, args: impl Iterator<Item = &'a [u8]>) {
+    fn call<'a>(&mut self, part: u16, ticket: Ticket, request: &Request<'_>, args: impl Iterator<Item = &'a [u8]>) {
         let Request { number, row, db, .. } = *request;
         self.parts[part as usize].writes |= row.traits.has(Traits::WRITE);
-        self.push(part, Work::Command(number), db, args);
+        self.push(part, ticket, Work::Command(number), db, args);
         if self.kind != Kind::Direct {
             self.claim_call(part, row);
         }
@@ -377,11 +400,11 @@ impl Program {
         claims.push(NO_TICKET, Work::Claim(access), Db(0), Protocol::Resp2, keys);
     }
 
-    fn push<'a>(&mut self, part: u16, work: Work, db: Db, args: impl Iterator<Item = &'a [u8]>) {
+    fn push<'a>(&mut self, part: u16, ticket: Ticket, work: Work, db: Db, args: impl Iterator<Item = &'a [u8]>) {
         if self.kind != Kind::Direct && !matches!(self.steps.last(), Some(Step::Calls(_))) {
             self.steps.push(Step::Calls(self.parts.iter().map(|part| part.calls.len()).collect()));
         }
-        self.parts[part as usize].calls.push(NO_TICKET, work, db, self.protocol, args);
+        self.parts[part as usize].calls.push(ticket, work, db, self.protocol, args);
     }
 
     fn part(&mut self, shard: ShardId) -> u16 {

@@ -13,6 +13,7 @@ const MARK: u8 = 0;
 const NULL_ARRAY: u8 = 1;
 const SHARED: u8 = 2;
 const FIRST_KEY: u8 = 4;
+const GROUP: u8 = 8;
 
 /// What the client gets where nobody may wait, in MULTI. (When its time is over, it is always an array's.)
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +30,9 @@ pub enum Readers {
     Exclusive,
     /// Those who read: all at once, at every edit of the key, its removal too.
     Shared,
+    /// Consumers of a group, by a hash of its name: they take from each other and from nobody else, so one of a group at a time; when
+    /// the key is removed or of another type, all.
+    Group(u64),
 }
 
 /// Which of the keys that the command's row finds it waits for.
@@ -57,8 +61,12 @@ impl<'a> Wait<'a> {
         let flag = |is: bool, bit: u8| if is { bit } else { 0 };
         let flags = flag(self.null == Null::Array, NULL_ARRAY)
             | flag(self.readers == Readers::Shared, SHARED)
+            | flag(matches!(self.readers, Readers::Group(_)), GROUP)
             | flag(self.keys == Awaited::First, FIRST_KEY);
         out.extend_from_slice(&[MARK, flags, self.kind as u8]);
+        if let Readers::Group(group) = self.readers {
+            wire::number(out, group);
+        }
         wire::number(out, self.timeout_ms);
         wire::number(out, self.retry.len() as u64);
         self.retry.iter().for_each(|arg| wire::string(out, arg));
@@ -73,6 +81,11 @@ impl<'a> Wait<'a> {
         let mut decoder = Decoder::new(&bytes[1..]);
         let flags = decoder.byte()?;
         let kind = Kind::from_byte(decoder.byte()?)?;
+        let readers = match flags & (SHARED | GROUP) {
+            0 => Readers::Exclusive,
+            SHARED => Readers::Shared,
+            _ => Readers::Group(decoder.number()?),
+        };
         let timeout_ms = decoder.number()?;
         let count = decoder.number()?;
         let retry = (0..count).map(|_| decoder.string()).collect::<Result<_, _>>()?;
@@ -80,7 +93,7 @@ impl<'a> Wait<'a> {
             timeout_ms,
             null: if flags & NULL_ARRAY != 0 { Null::Array } else { Null::Bulk },
             kind,
-            readers: if flags & SHARED != 0 { Readers::Shared } else { Readers::Exclusive },
+            readers,
             keys: if flags & FIRST_KEY != 0 { Awaited::First } else { Awaited::All },
             retry,
         })
@@ -152,7 +165,7 @@ mod tests {
                 timeout_ms: 1 << (bits * 8),
                 null: if bits & 1 == 0 { Null::Bulk } else { Null::Array },
                 kind: Kind::ALL[bits % 5],
-                readers: if bits & 2 == 0 { Readers::Exclusive } else { Readers::Shared },
+                readers: [Readers::Exclusive, Readers::Shared, Readers::Group(u64::MAX - 7)][bits % 3],
                 keys: if bits & 4 == 0 { Awaited::All } else { Awaited::First },
                 retry: vec![&b"xread"[..]; bits],
             };

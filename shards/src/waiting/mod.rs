@@ -17,6 +17,7 @@ pub use marker::{Awaited, Null, Readers, Wait, append_at_once, is_wait, timeout_
 use crate::keyspace::Edit;
 use crate::types::Kind;
 use crate::units::{Db, ShardId};
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
 /// A blocked client: the core of its connection, the connection there, and which of its waits this is, so that what comes late
@@ -239,14 +240,22 @@ impl Line {
         self.mark_due(db, key, due);
     }
 
-    /// All shared readers that have not seen the last edit; and of each kind of value the first who takes, unless it was told
-    /// before.
+    /// All shared readers that have not seen the last edit; and of each kind of value, and of each group, the first who takes, unless it
+    /// was told before.
     fn tell(&mut self, found: Option<Kind>, hints: &mut u64, wakes: &mut Vec<Wake>) {
         let mut head_seen = false;
+        let mut groups_seen: SmallVec<[u64; 4]> = SmallVec::new();
         for place in self.places.values_mut() {
             let may_try = match place.readers {
                 Readers::Shared => true,
                 Readers::Exclusive => found == Some(place.kind) && !std::mem::replace(&mut head_seen, true),
+                Readers::Group(group) if found == Some(place.kind) => {
+                    let is_first = !groups_seen.contains(&group);
+                    groups_seen.push(group);
+                    is_first
+                }
+                // Each gets an error.
+                Readers::Group(_) => true,
             };
             let Standing::Waits { news } = place.standing else { continue };
             if may_try && news {

@@ -10,7 +10,7 @@ mod settings;
 use crate::error::CommandError;
 use crate::keyspace::Keyspace;
 use crate::reply::Reply;
-use crate::row::{KeyUse, Keys, Row, Traits};
+use crate::row::{Gather, KeyUse, Keys, Route, Row, Traits};
 use crate::types::stream::{Entry, StreamId, StreamRef};
 use crate::units::{Db, Now};
 
@@ -30,7 +30,7 @@ pub const ROWS: &[Row] = &[
     <Row>::new("xdel", -3, WRITE_FAST, add::xdel).key(KeyUse::Write)
         .docs("stream", "5.0.0", "O(N) for N ids", "Deletes entries by their ids."),
     <Row>::new("xinfo", -2, Traits::NONE, info::unknown_subcommand)
-        .route(crate::row::Route::Any)
+        .route(Route::Any)
         .docs("stream", "5.0.0", "see the subcommands", "Tells about streams and their groups.")
         .subcommands(info::SUBCOMMANDS),
     <Row>::new("xlen", 2, READ_FAST, read::xlen).key(KeyUse::Read)
@@ -38,7 +38,7 @@ pub const ROWS: &[Row] = &[
     <Row>::new("xrange", -4, READ, read::xrange).key(KeyUse::Read)
         .docs("stream", "5.0.0", "O(log S + N) for N entries replied", "Replies the entries between two ids, in their order."),
     <Row>::new("xread", -4, READ_WAITS, read::xread)
-        .keys(Keys::Find { find: arguments::find_keys, usage: KeyUse::Read })
+        .keys(Keys::Find { find: arguments::find_keys, usage: KeyUse::Read }).route(Route::Split(Gather::Streams))
         .docs("stream", "5.0.0", "O(N) for N entries replied", "Replies what came behind an id in each of several streams; waits for it if it may."),
     <Row>::new("xrevrange", -4, READ, read::xrevrange).key(KeyUse::Read)
         .docs("stream", "5.0.0", "O(log S + N) for N entries replied", "Replies the entries between two ids, the last first."),

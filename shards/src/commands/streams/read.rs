@@ -8,6 +8,7 @@ use crate::numbers::integer;
 use crate::reply::{Protocol, Reply};
 use crate::types::stream::StreamId;
 use crate::types::{Kind, View};
+use crate::units::Now;
 use crate::waiting::{Awaited, Null, Readers, Wait, timeout_ms};
 
 pub(super) fn xlen(call: &mut Call<'_>) -> CommandResult {
@@ -65,7 +66,7 @@ pub(super) struct ReadOptions<'a> {
 }
 
 impl<'a> ReadOptions<'a> {
-    pub(super) fn parse(call: &Call<'a>, is_group: bool) -> Result<ReadOptions<'a>, CommandError> {
+    pub(super) fn parse(args: Args<'a>, now: Now, is_group: bool) -> Result<ReadOptions<'a>, CommandError> {
         const GROUP: CommandError =
             CommandError::new("ERR The GROUP option is only supported by XREADGROUP. You called XREAD instead.");
         const NO_ACK: CommandError =
@@ -75,13 +76,12 @@ impl<'a> ReadOptions<'a> {
         );
         const CLAIM: CommandError =
             CommandError::new("ERR The CLAIM option is only supported by XREADGROUP. You called XREAD instead.");
-        let args = &call.args;
         let mut options = ReadOptions::default();
         let mut at = 1;
         while at < args.len() {
             let value = args.get(at + 1);
             match value {
-                Some(value) if args.is(at, "block") => options.block = Some(timeout_ms(value, call.now)?),
+                Some(value) if args.is(at, "block") => options.block = Some(timeout_ms(value, now)?),
                 Some(value) if args.is(at, "count") => options.count = usize::try_from(integer(value)?).unwrap_or(0),
                 Some(_) if args.is(at, "streams") => {
                     options.keys_at = at + 1;
@@ -126,7 +126,7 @@ impl<'a> ReadOptions<'a> {
 
 /// `XREAD [COUNT n] [BLOCK ms] STREAMS key [key ...] id [id ...]`
 pub(super) fn xread(call: &mut Call<'_>) -> CommandResult {
-    let options = ReadOptions::parse(call, false)?;
+    let options = ReadOptions::parse(call.args, call.now, false)?;
     let mut after = Vec::with_capacity(options.ids_at - options.keys_at);
     for (key_at, id_at) in options.streams() {
         after.push(read_after(call, key_at, id_at)?);

@@ -15,7 +15,7 @@ pub(super) use info::{XINFO_CONSUMERS, XINFO_GROUPS, reply_full};
 use super::{READ, WRITE, WRITE_FAST, arguments};
 use crate::call::Call;
 use crate::error::CommandError;
-use crate::row::{KeyUse, Keys, Route, Row, Traits};
+use crate::row::{Gather, KeyUse, Keys, Route, Row, Traits};
 use crate::types::stream::{Group, Ids, StreamChange, StreamId, StreamRef};
 
 const WAITS: Traits = WRITE.and(Traits::BLOCKING).and(Traits::MOVABLE_KEYS);
@@ -40,7 +40,7 @@ pub const ROWS: &[Row] = &[
     <Row>::new("xpending", -3, READ, pending::xpending).key(KeyUse::Read)
         .docs("stream", "5.0.0", "O(N log P) for N entries replied and P pending ones", "Tells what is pending in a group, or for one of its consumers."),
     <Row>::new("xreadgroup", -7, WAITS, read::xreadgroup)
-        .keys(Keys::Find { find: arguments::find_keys, usage: KeyUse::Read })
+        .keys(Keys::Find { find: arguments::find_keys, usage: KeyUse::Read }).route(Route::Split(Gather::Streams)).check(read::check)
         .docs("stream", "5.0.0", "O(N log P) for N entries replied and P pending ones", "Replies what a group has not read yet of each of several streams, to one of its consumers, or what is pending for it; waits for it if it may."),
 ];
 

@@ -5,12 +5,12 @@ use super::super::read::{ReadOptions, reply_stream, reply_streams};
 use super::super::{read, reply_entry, reply_id};
 use super::info::{distance, has_gap_from};
 use super::{GroupChanges, group_of, idle_ms, more};
-use crate::call::Call;
+use crate::call::{Call, Look};
 use crate::commands::elements::Found;
 use crate::error::{CommandError, CommandResult};
 use crate::reply::Reply;
-use crate::types::Kind;
 use crate::types::stream::{Entry, Group, StreamId, StreamRef};
+use crate::types::{Kind, digest_bytes};
 use crate::waiting::{Awaited, Null, Readers, Wait};
 
 /// What is wanted of one stream.
@@ -24,13 +24,9 @@ enum From {
 
 /// `XREADGROUP GROUP group consumer [COUNT n] [BLOCK ms] [CLAIM min-idle-ms] [NOACK] STREAMS key [key ...] id [id ...]`
 pub(super) fn xreadgroup(call: &mut Call<'_>) -> CommandResult {
-    const NO_GROUP: CommandError = CommandError::new("ERR Missing GROUP option for XREADGROUP");
-    let options = ReadOptions::parse(call, true)?;
+    let look = Look { args: call.args, db: call.db, now: call.now, keyspace: call.keyspace };
+    let (options, wanted) = what_is_read(&look)?;
     let (group, consumer) = options.group.ok_or(NO_GROUP)?;
-    let mut wanted = Vec::with_capacity(options.ids_at - options.keys_at);
-    for (key_at, id_at) in options.streams() {
-        wanted.push(read_from(call, key_at, id_at, group)?);
-    }
     let (mut found, mut streams) = (Vec::new(), 0);
     for ((key_at, _), from) in options.streams().zip(wanted) {
         let key = call.args.at(key_at);
@@ -65,8 +61,7 @@ pub(super) fn xreadgroup(call: &mut Call<'_>) -> CommandResult {
     if streams > 0 {
         reply_streams(&mut call.reply, streams, &found);
     } else if let Some(timeout_ms) = options.block {
-        // Who reads takes from the others, but each looks for itself: whoever comes too late waits on.
-        let (kind, readers, keys) = (Kind::Stream, Readers::Shared, Awaited::All);
+        let (kind, readers, keys) = (Kind::Stream, Readers::Group(digest_bytes(0, group)), Awaited::All);
         call.wait(&Wait { timeout_ms, null: Null::Array, kind, readers, keys, retry: Vec::new() });
     } else {
         call.reply.null_array();
@@ -74,20 +69,35 @@ pub(super) fn xreadgroup(call: &mut Call<'_>) -> CommandResult {
     Ok(())
 }
 
+const NO_GROUP: CommandError = CommandError::new("ERR Missing GROUP option for XREADGROUP");
+
+/// Whether XREADGROUP can be run.
+pub(super) fn check(look: &Look<'_, '_>) -> CommandResult {
+    what_is_read(look).map(drop)
+}
+
+fn what_is_read<'a>(look: &Look<'a, '_>) -> Result<(ReadOptions<'a>, Vec<From>), CommandError> {
+    let options = ReadOptions::parse(look.args, look.now, true)?;
+    let (group, _) = options.group.ok_or(NO_GROUP)?;
+    let wanted =
+        options.streams().map(|(key_at, id_at)| read_from(look, key_at, id_at, group)).collect::<Result<_, _>>()?;
+    Ok((options, wanted))
+}
+
 /// From where to read a stream, once it is sure that there is one with such a group.
-fn read_from(call: &Call<'_>, key_at: usize, id_at: usize, group: &[u8]) -> Result<From, CommandError> {
+fn read_from(look: &Look<'_, '_>, key_at: usize, id_at: usize, group: &[u8]) -> Result<From, CommandError> {
     const NO_NEWEST: CommandError = CommandError::new(
         "ERR The $ ID is meaningless in the context of XREADGROUP: you want to read the history of this consumer by \
          specifying a proper ID, or use the > ID to get new messages. The $ ID would just return an empty result set.",
     );
-    let key = call.args.at(key_at);
-    if group_of(read(call.keyspace, call.db, key, call.now)?, group).is_none() {
+    let key = look.args.at(key_at);
+    if group_of(read(look.keyspace, look.db, key, look.now)?, group).is_none() {
         let (key, group) = (String::from_utf8_lossy(key), String::from_utf8_lossy(group));
         return Err(CommandError::owned(format!(
             "NOGROUP No such key '{key}' or consumer group '{group}' in XREADGROUP with GROUP option"
         )));
     }
-    match call.args.at(id_at) {
+    match look.args.at(id_at) {
         b"$" => Err(NO_NEWEST),
         b">" => Ok(From::New),
         // The highest id is how Redis keeps `>`.
@@ -127,7 +137,7 @@ impl<'s> Serving<'s, '_> {
         let (mut last, mut read) = (delivered, self.group.read());
         let new = delivered.next().filter(|_| has_new).map(|from| self.stream.range(from, StreamId::MAX));
         for entry in new.into_iter().flatten().take(self.count - claimed_len) {
-            read = read_after(self.stream, last, entry.id, read);
+            read = read_after(self.stream, entry.id, read);
             last = entry.id;
             if !no_ack {
                 self.changes.deliver(entry.id, now_ms, 1);
@@ -200,9 +210,8 @@ fn reply_delivered(reply: &mut Reply<'_>, entry: Entry<'_>, idle_ms: i64, count:
     reply.integer(count);
 }
 
-/// How many entries a group has read once it reads the one with this id, having read up to `last`.
-fn read_after(stream: StreamRef<'_>, last: StreamId, id: StreamId, read: Option<u64>) -> Option<u64> {
-    let _ = last;
+/// How many entries a group has read once it reads the one with this id.
+fn read_after(stream: StreamRef<'_>, id: StreamId, read: Option<u64>) -> Option<u64> {
     match read {
         Some(read) if !has_gap_from(stream, id) => Some(read.wrapping_add(1)),
         _ if stream.entries_added() > 0 => distance(stream, id),
