@@ -105,8 +105,16 @@ impl<'a> Decoder<'a> {
     pub fn deadline(&mut self) -> Result<Option<Deadline>, EditError> {
         self.number().map(Deadline::from_bits)
     }
-    #[inline]
+    #[inline(always)]
     pub fn string(&mut self) -> Result<&'a [u8], EditError> {
+        // Nearly all are shorter than that: walks of packs and leaves go from one to the next here.
+        let Some(&len @ ..0x80) = self.bytes.get(self.at) else { return self.long_string() };
+        let start = self.at + 1;
+        let bytes = self.bytes.get(start..start + len as usize).ok_or(EditError::Truncated)?;
+        self.at = start + len as usize;
+        Ok(bytes)
+    }
+    fn long_string(&mut self) -> Result<&'a [u8], EditError> {
         let len = usize::try_from(self.number()?).map_err(|_| EditError::BadNumber)?;
         let end = self.at.checked_add(len).ok_or(EditError::BadNumber)?;
         let bytes = self.bytes.get(self.at..end).ok_or(EditError::Truncated)?;

@@ -1,5 +1,6 @@
 //! Values written and read back, and bytes of anybody.
 
+use super::write::EachField;
 use super::*;
 
 /// What a payload says, piece by piece, as text; the caller's checksum aside.
@@ -79,9 +80,9 @@ fn hashes_and_sorted_sets_come_back_in_either_form() {
 #[test]
 fn hashes_with_deadlines_of_fields_come_back() {
     let words = words();
-    let deadline_ms = |at: usize| (at % 3 > 0).then_some(1_700_000_000_000 - at as u64 * 1_000_000);
+    let deadline_ms = |at: usize| (!at.is_multiple_of(3)).then_some(1_700_000_000_000 - at as u64 * 1_000_000);
     let fields = || words.iter().enumerate().map(|(at, word)| (word, deadline_ms(at)));
-    let walk = |each: &mut dyn FnMut(&[u8], &[u8], Option<u64>)| {
+    let walk = |each: &mut EachField<'_>| {
         fields().for_each(|(word, deadline_ms)| each(word, word, deadline_ms));
     };
     let hash = written(|writer| write_limited_hash(writer, None, words.len(), &walk));

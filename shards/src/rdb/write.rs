@@ -31,8 +31,9 @@ fn begin<W: Write>(writer: &mut Writer<W>, byte: u8, key: Option<&[u8]>) {
 pub type Walk<'a> = dyn Fn(&mut dyn FnMut(&[u8])) + 'a;
 pub type ScoredWalk<'a> = dyn Fn(&mut dyn FnMut(&[u8], f64)) + 'a;
 pub type PairWalk<'a> = dyn Fn(&mut dyn FnMut(&[u8], &[u8])) + 'a;
-/// The third: when the field expires, in milliseconds since 1970.
-pub type LimitedWalk<'a> = dyn Fn(&mut dyn FnMut(&[u8], &[u8], Option<u64>)) + 'a;
+/// What gets a field, its value, and when it expires, in milliseconds since 1970.
+pub type EachField<'a> = dyn FnMut(&[u8], &[u8], Option<u64>) + 'a;
+pub type LimitedWalk<'a> = dyn Fn(&mut EachField<'_>) + 'a;
 
 pub fn write_string<W: Write>(writer: &mut Writer<W>, key: Option<&[u8]>, value: &[u8]) {
     begin(writer, STRING, key);

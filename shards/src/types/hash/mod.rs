@@ -145,7 +145,7 @@ impl<'a> HashRef<'a> {
     #[inline]
     fn find(self, field: &[u8]) -> Option<(&'a [u8], Option<Deadline>)> {
         match self {
-            HashRef::Small(pack) => pack.get(field).map(|element| (element.value, element.deadline)),
+            HashRef::Small(pack) => pack.get(field),
             HashRef::Large(hash) => hash.fields.get(field).map(|value| (value, hash.deadline(field))),
         }
     }
@@ -154,7 +154,7 @@ impl<'a> HashRef<'a> {
 impl<'a> View<'a> for HashRef<'a> {
     fn len(self) -> usize {
         match self {
-            HashRef::Small(pack) => pack.elements().count(),
+            HashRef::Small(pack) => pack.len(),
             HashRef::Large(hash) => hash.fields.len(),
         }
     }

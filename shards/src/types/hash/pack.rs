@@ -66,8 +66,13 @@ impl<'a> PackRef<'a> {
         let mut at = Decoder::new(&self.pack[self.start()..]);
         std::iter::from_fn(move || (!at.is_at_end()).then(|| element(&mut at, is_limited)))
     }
-    pub(super) fn get(self, field: &[u8]) -> Option<Element<'a>> {
-        self.elements().find(|element| element.field == field)
+    pub(super) fn len(self) -> usize {
+        self.elements().count()
+    }
+    /// Value and deadline.
+    pub(super) fn get(self, field: &[u8]) -> Option<(&'a [u8], Option<Deadline>)> {
+        let pack = &self.pack[self.start()..];
+        if self.is_limited() { get::<true>(pack, field) } else { get::<false>(pack, field) }
     }
     fn start(self) -> usize {
         match self.pack.first() {
@@ -76,40 +81,64 @@ impl<'a> PackRef<'a> {
             Some(_) => LASTING_AT,
         }
     }
-    fn find(self, field: &[u8]) -> Option<Place> {
-        const WHOLE: &str = "a pack holds whole elements";
-        let (start, is_limited) = (self.start(), self.is_limited());
-        let mut at = Decoder::new(&self.pack[start..]);
-        while !at.is_at_end() {
-            let first = start + at.at();
-            let found = at.string().expect(WHOLE) == field;
-            let value = start + at.at();
-            at.string().expect(WHOLE);
-            let deadline = start + at.at();
-            if is_limited {
-                at.number().expect(WHOLE);
-            }
-            if found {
-                let end = start + at.at();
-                return Some(Place { whole: first..end, value: value..deadline, deadline: deadline..end });
-            }
-        }
-        None
+    /// The place of a field, or how many there are.
+    fn find(self, field: &[u8]) -> Result<Place, usize> {
+        let start = self.start();
+        let found = match self.is_limited() {
+            true => find::<true>(&self.pack[start..], field),
+            false => find::<false>(&self.pack[start..], field),
+        };
+        found.map(|Place { whole, value, deadline }| {
+            let behind = |range: Range<usize>| range.start + start..range.end + start;
+            Place { whole: behind(whole), value: behind(value), deadline: behind(deadline) }
+        })
     }
 }
 
+const WHOLE: &str = "a pack holds whole elements";
+
 #[inline]
 fn element<'a>(at: &mut Decoder<'a>, is_limited: bool) -> Element<'a> {
-    const WHOLE: &str = "a pack holds whole elements";
     let (field, value) = (at.string().expect(WHOLE), at.string().expect(WHOLE));
     let deadline = if is_limited { at.deadline().expect(WHOLE) } else { None };
     Element { field, value, deadline }
 }
 
+/// Looks through elements, which have deadlines or not: what doesn't have them is to pay nothing for those that do.
+fn get<'a, const LIMITED: bool>(elements: &'a [u8], field: &[u8]) -> Option<(&'a [u8], Option<Deadline>)> {
+    let mut at = Decoder::new(elements);
+    while !at.is_at_end() {
+        let Element { field: other, value, deadline } = element(&mut at, LIMITED);
+        if other == field {
+            return Some((value, deadline));
+        }
+    }
+    None
+}
+
+fn find<const LIMITED: bool>(elements: &[u8], field: &[u8]) -> Result<Place, usize> {
+    let mut at = Decoder::new(elements);
+    let mut count = 0;
+    while !at.is_at_end() {
+        let first = at.at();
+        let found = at.string().expect(WHOLE) == field;
+        let value = at.at();
+        at.string().expect(WHOLE);
+        let deadline = at.at();
+        if LIMITED {
+            at.number().expect(WHOLE);
+        }
+        if found {
+            return Ok(Place { whole: first..at.at(), value: value..deadline, deadline: deadline..at.at() });
+        }
+        count += 1;
+    }
+    Err(count)
+}
+
 /// A pack that is being changed. To be sealed before it is read again.
 pub(super) struct Packing<'p> {
     pack: &'p mut Vec<u8>,
-    len: usize,
 }
 
 impl<'p> Packing<'p> {
@@ -117,9 +146,7 @@ impl<'p> Packing<'p> {
         if pack.is_empty() {
             pack.push(LASTING);
         }
-        // Counting takes a walk: it is done once.
-        let len = PackRef::new(pack).elements().count();
-        Packing { pack, len }
+        Packing { pack }
     }
     pub(super) fn elements(&self) -> impl Iterator<Item = Element<'_>> {
         PackRef::new(self.pack).elements()
@@ -130,9 +157,8 @@ impl<'p> Packing<'p> {
             HashChange::Put { field, value } => return self.put(field, value, false, thresholds),
             HashChange::PutKeeping { field, value } => return self.put(field, value, true, thresholds),
             HashChange::Remove { field } => {
-                if let Some(place) = PackRef::new(self.pack).find(field) {
+                if let Ok(place) = PackRef::new(self.pack).find(field) {
                     self.pack.drain(place.whole);
-                    self.len -= 1;
                 }
             }
             HashChange::SetDeadline { field, deadline } => self.set_deadline(field, deadline),
@@ -141,7 +167,7 @@ impl<'p> Packing<'p> {
     }
     /// What readers rely on.
     pub(super) fn seal(mut self) {
-        if self.len == 0 {
+        if self.pack.len() == PackRef::new(self.pack).start() {
             self.pack.clear();
         } else if PackRef::new(self.pack).is_limited() {
             let first = by_clock(self.elements().filter_map(|element| element.deadline));
@@ -161,7 +187,7 @@ impl<'p> Packing<'p> {
         }
         let is_limited = PackRef::new(self.pack).is_limited();
         match PackRef::new(self.pack).find(field) {
-            Some(Place { value: place, deadline: after, .. }) => {
+            Ok(Place { value: place, deadline: after, .. }) => {
                 let mut new = Vec::with_capacity(value.len() + 3);
                 string(&mut new, value);
                 let end = if keeps || !is_limited { place.end } else { after.end };
@@ -170,26 +196,25 @@ impl<'p> Packing<'p> {
                 }
                 self.pack.splice(place.start..end, new);
             }
-            None if self.len >= thresholds.hash_entries => return false,
-            None => {
+            Err(len) if len >= thresholds.hash_entries => return false,
+            Err(_) => {
                 string(self.pack, field);
                 string(self.pack, value);
                 if is_limited {
                     deadline(self.pack, None);
                 }
-                self.len += 1;
             }
         }
         true
     }
     fn set_deadline(&mut self, field: &[u8], new: Option<Deadline>) {
         if !PackRef::new(self.pack).is_limited() {
-            if new.is_none() || PackRef::new(self.pack).find(field).is_none() {
+            if new.is_none() || PackRef::new(self.pack).find(field).is_err() {
                 return;
             }
             self.rewrite(LIMITED);
         }
-        if let Some(place) = PackRef::new(self.pack).find(field) {
+        if let Ok(place) = PackRef::new(self.pack).find(field) {
             let mut bytes = Vec::new();
             deadline(&mut bytes, new);
             self.pack.splice(place.deadline, bytes);
