@@ -5,7 +5,7 @@
 //! | room | length | element | length of both, backwards | ...
 //! ```
 
-use crate::wire::{Decoder, number};
+use crate::wire::{Decoder, length_bytes, number};
 
 /// The least room made when a node grows to the left.
 const ROOM_MIN: usize = 32;
@@ -210,10 +210,6 @@ impl<'a> DoubleEndedIterator for Walk<'a> {
         self.bytes = &self.bytes[..start];
         Some(element)
     }
-}
-
-fn length_bytes(len: usize) -> usize {
-    (len.max(1).ilog2() / 7 + 1) as usize
 }
 
 /// What an element takes in a node.

@@ -1,15 +1,16 @@
 //! Sorted sets: members with scores, in the order of (score, member). Small: one run of elements in order; large: a counted tree of
-//! such runs, and a map from member to score.
+//! such runs, and where in it a member is.
 
+mod places;
 mod run;
 #[cfg(test)]
 mod tests;
 mod tree;
 
-use super::leaf_map::LeafMap;
 use super::{Collection, Thresholds, View, digest_bytes, mix};
 use crate::random::Random;
 use crate::wire::{Decoder, EditError, double, string};
+use places::{LeafId, MemberHash, Places};
 use run::elements;
 use std::ops::Range;
 use tree::Tree;
@@ -97,8 +98,7 @@ impl Bound<'_> {
 #[derive(Clone)]
 pub struct SortedSet {
     tree: Tree,
-    /// Scores as runs have them.
-    scores: LeafMap,
+    places: Places,
 }
 
 /// A sorted set of either form.
@@ -111,8 +111,8 @@ pub enum SortedSetRef<'a> {
 impl<'a> SortedSetRef<'a> {
     pub fn score(self, member: &[u8]) -> Option<f64> {
         match self {
-            SortedSetRef::Small(run) => elements(run).find(|(_, other)| *other == member).map(|(score, _)| score),
-            SortedSetRef::Large(set) => set.scores.get(member).map(|score| run::read_score(score).0),
+            SortedSetRef::Small(run) => run::score_of(run, member),
+            SortedSetRef::Large(set) => set.score(set.places.hash(member), member),
         }
     }
     /// How many elements lie before a bound.
@@ -148,16 +148,17 @@ impl<'a> SortedSetRef<'a> {
         });
         found.expect("no sorted set is empty")
     }
-    /// Some elements from `cursor` on, as `LeafMap::scan`; small ones all at once.
+    /// Some elements from `cursor` on, as `Places::scan`; small ones all at once.
     pub fn scan(self, cursor: u64, count: usize, visit: &mut dyn FnMut(f64, &[u8])) -> u64 {
         match self {
             SortedSetRef::Small(run) => {
                 elements(run).for_each(|(score, member)| visit(score, member));
                 0
             }
-            SortedSetRef::Large(set) => {
-                set.scores.scan(cursor, count, &mut |member, score| visit(run::read_score(score).0, member))
-            }
+            SortedSetRef::Large(set) => set.places.scan(cursor, count, &mut |hash, id| {
+                let of_leaf = set.tree.elements_of(id).filter(|(_, member)| set.places.hash(member) == hash);
+                of_leaf.for_each(|(score, member)| visit(score, member));
+            }),
         }
     }
 }
@@ -199,31 +200,31 @@ impl<'a> View<'a> for SortedSetRef<'a> {
 
 impl SortedSet {
     fn new(seed: u64) -> Self {
-        SortedSet { tree: Tree::default(), scores: LeafMap::new(seed) }
+        SortedSet { tree: Tree::default(), places: Places::new(seed) }
     }
     fn apply(&mut self, change: SortedSetChange<'_>) {
         let member = match change {
             SortedSetChange::Put { member, .. } | SortedSetChange::Remove { member } => member,
         };
-        let old = self.scores.get(member).map(|score| run::read_score(score).0);
+        let hash = self.places.hash(member);
+        let old = self.score(hash, member);
         match change {
             SortedSetChange::Put { score, .. } if old.is_some_and(|old| old.to_bits() == score.to_bits()) => {}
             SortedSetChange::Put { score, .. } => {
-                if let Some(old) = old {
-                    self.tree.remove(old, member);
-                }
-                self.tree.insert(score, member);
-                let mut value = Vec::with_capacity(9);
-                run::write_score(&mut value, score);
-                self.scores.insert(member, &value);
+                let was = old.map(|old| self.tree.remove(old, member, &mut self.places));
+                self.tree.insert(score, member, hash, was, &mut self.places);
             }
             SortedSetChange::Remove { .. } => {
                 if let Some(old) = old {
-                    self.tree.remove(old, member);
-                    self.scores.remove(member);
+                    let was = self.tree.remove(old, member, &mut self.places);
+                    self.places.remove(hash, was);
                 }
             }
         }
+    }
+    #[inline]
+    fn score(&self, hash: MemberHash, member: &[u8]) -> Option<f64> {
+        self.places.of(hash).find_map(|id| self.tree.score_in(id, member))
     }
 }
 
@@ -264,19 +265,19 @@ impl Collection for SortedSet {
         SortedSetRef::Large(self)
     }
     fn bytes_used(&self) -> usize {
-        self.tree.bytes_used() + self.scores.bytes_used()
+        self.tree.bytes_used() + self.places.bytes_used()
     }
     fn free(&mut self, nodes: usize) -> bool {
-        self.scores.free(nodes / 2) | self.tree.free(nodes / 2)
+        self.places.free(nodes / 2) | self.tree.free(nodes / 2)
     }
     fn check_invariants(&self) {
         self.tree.check_invariants();
-        self.scores.check_invariants();
-        assert_eq!(self.tree.len(), self.scores.len(), "tree and map have the same members");
-        self.tree.visit(0..self.tree.len(), &mut |(score, member)| {
-            assert_eq!(self.view().score(member).map(f64::to_bits), Some(score.to_bits()), "with the same scores");
-            true
-        });
+        self.places.check_invariants();
+        assert_eq!(self.tree.len(), self.places.len(), "every member has a place");
+        let hashed = |id: LeafId| self.tree.elements_of(id).map(move |(_, member)| (self.places.hash(member), id));
+        let mut expected: Vec<_> = self.tree.ids().flat_map(hashed).collect();
+        expected.sort_unstable();
+        assert_eq!(self.places.entries(), expected, "its own");
     }
 }
 

@@ -6,6 +6,7 @@
 //! ```
 
 use super::Bound;
+use crate::types::room;
 use crate::wire::{Decoder, number, unzigzag, zigzag};
 use std::ops::Range;
 
@@ -67,6 +68,12 @@ pub(super) fn first(bytes: &[u8]) -> Element<'_> {
     elements(bytes).next().expect("no run is empty")
 }
 
+/// The score of a member, if it is there.
+#[inline]
+pub(super) fn score_of(bytes: &[u8], member: &[u8]) -> Option<f64> {
+    elements(bytes).find(|(_, other)| *other == member).map(|(score, _)| score)
+}
+
 /// How many elements lie before a bound, and where the next begins.
 pub(super) fn find(bytes: &[u8], bound: &Bound<'_>) -> (usize, usize) {
     let (mut number, mut rest) = (0, elements(bytes));
@@ -85,10 +92,7 @@ pub(super) fn insert(bytes: &mut Vec<u8>, at: usize, score: f64, member: &[u8]) 
     write_score(&mut new, score);
     number(&mut new, member.len() as u64);
     new.extend_from_slice(member);
-    let needed = bytes.len() + new.len();
-    if needed > bytes.capacity() {
-        bytes.reserve_exact(new.len() + (needed / 16).next_multiple_of(32));
-    }
+    room::reserve(bytes, new.len());
     bytes.splice(at..at, new);
 }
 

@@ -138,7 +138,7 @@ fn memory_per_member_stays_low() {
         let member = format!("element:{n:012}");
         set.apply(SortedSetChange::Put { score: random.u32(..1_000_000) as f64, member: member.as_bytes() });
     }
-    assert!(set.bytes_used() / 60_000 <= 66, "{}", set.bytes_used() / 60_000);
+    assert!(set.bytes_used() / 60_000 <= 48, "{}", set.bytes_used() / 60_000);
 }
 
 #[test]
