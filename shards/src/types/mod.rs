@@ -4,6 +4,8 @@ mod collection;
 pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
+#[cfg(test)]
+mod kept;
 mod leaf_map;
 mod linear;
 pub mod list;
