@@ -9,7 +9,7 @@ mod tree;
 
 use super::{Collection, Thresholds, View, digest_bytes, mix};
 use crate::random::Random;
-use crate::wire::{Decoder, EditError, double, string};
+use crate::wire::{Decoder, EditError, double, number, string};
 use places::{LeafId, MemberHash, Places};
 use run::elements;
 use std::ops::Range;
@@ -17,6 +17,7 @@ use tree::Tree;
 
 const PUT: u8 = 1;
 const REMOVE: u8 = 2;
+const REMOVE_RANKS: u8 = 3;
 
 /// What happens to a sorted set.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -28,6 +29,11 @@ pub enum SortedSetChange<'a> {
     },
     Remove {
         member: &'a [u8],
+    },
+    /// Removes the elements of these ranks, or those of them that there are.
+    RemoveRanks {
+        from: u64,
+        count: u64,
     },
 }
 
@@ -43,6 +49,11 @@ impl<'a> SortedSetChange<'a> {
                 out.push(REMOVE);
                 string(out, member);
             }
+            SortedSetChange::RemoveRanks { from, count } => {
+                out.push(REMOVE_RANKS);
+                number(out, from);
+                number(out, count);
+            }
         }
     }
     pub fn decode(at: &mut Decoder<'a>) -> Result<SortedSetChange<'a>, EditError> {
@@ -55,6 +66,7 @@ impl<'a> SortedSetChange<'a> {
                 SortedSetChange::Put { score, member: at.string()? }
             }
             REMOVE => SortedSetChange::Remove { member: at.string()? },
+            REMOVE_RANKS => SortedSetChange::RemoveRanks { from: at.number()?, count: at.number()? },
             other => return Err(EditError::UnknownKind(other)),
         })
     }
@@ -203,23 +215,27 @@ impl SortedSet {
         SortedSet { tree: Tree::default(), places: Places::new(seed) }
     }
     fn apply(&mut self, change: SortedSetChange<'_>) {
-        let member = match change {
-            SortedSetChange::Put { member, .. } | SortedSetChange::Remove { member } => member,
-        };
-        let hash = self.places.hash(member);
-        let old = self.score(hash, member);
         match change {
-            SortedSetChange::Put { score, .. } if old.is_some_and(|old| old.to_bits() == score.to_bits()) => {}
-            SortedSetChange::Put { score, .. } => {
-                let was = old.map(|old| self.tree.remove(old, member, &mut self.places));
-                self.tree.insert(score, member, hash, was, &mut self.places);
-            }
-            SortedSetChange::Remove { .. } => {
-                if let Some(old) = old {
+            SortedSetChange::Put { score, member } => self.put(score, member),
+            SortedSetChange::Remove { member } => {
+                let hash = self.places.hash(member);
+                if let Some(old) = self.score(hash, member) {
                     let was = self.tree.remove(old, member, &mut self.places);
                     self.places.remove(hash, was);
                 }
             }
+            SortedSetChange::RemoveRanks { from, count } => {
+                let ranks = ranks(from, count, self.tree.len());
+                self.tree.remove_ranks(ranks, &mut self.places);
+            }
+        }
+    }
+    fn put(&mut self, score: f64, member: &[u8]) {
+        let hash = self.places.hash(member);
+        let old = self.score(hash, member);
+        if old.is_none_or(|old| old.to_bits() != score.to_bits()) {
+            let was = old.map(|old| self.tree.remove(old, member, &mut self.places));
+            self.tree.insert(score, member, hash, was, &mut self.places);
         }
     }
     #[inline]
@@ -281,11 +297,23 @@ impl Collection for SortedSet {
     }
 }
 
+/// Those of the ranks that there are.
+fn ranks(from: u64, count: u64, len: usize) -> Range<usize> {
+    let at_most_len = |rank: u64| usize::try_from(rank).map_or(len, |rank| rank.min(len));
+    at_most_len(from)..at_most_len(from.saturating_add(count))
+}
+
 /// Makes a change to a pack of `len` elements; `false`, with nothing changed, if it has to become large for it.
 fn change_pack(pack: &mut Vec<u8>, len: &mut usize, change: SortedSetChange<'_>, thresholds: &Thresholds) -> bool {
     let (member, score) = match change {
         SortedSetChange::Put { score, member } => (member, Some(score)),
         SortedSetChange::Remove { member } => (member, None),
+        SortedSetChange::RemoveRanks { from, count } => {
+            let ranks = ranks(from, count, *len);
+            pack.drain(run::place(pack, ranks.start)..run::place(pack, ranks.end));
+            *len -= ranks.len();
+            return true;
+        }
     };
     let old = SortedSetRef::Small(pack).score(member);
     if score.is_some() && old.is_none() {

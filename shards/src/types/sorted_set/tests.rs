@@ -46,6 +46,11 @@ fn both_forms_do_what_a_sorted_map_does() {
             if random.u32(..100) < if step < steps / 2 { 80 } else { 40 } {
                 SortedSetChange::Put { score, member: &member }.encode(&mut changes);
                 twin.insert(member.clone(), score);
+            } else if random.u32(..20) == 0 {
+                let (from, count) = (random.usize(..twin.len() + 2), random.usize(..twin.len() / 8 + 2));
+                SortedSetChange::RemoveRanks { from: from as u64, count: count as u64 }.encode(&mut changes);
+                let removed: Vec<_> = sorted(&twin).into_iter().skip(from).take(count).collect();
+                twin.retain(|member, _| !removed.iter().any(|(_, other)| other == member));
             } else {
                 SortedSetChange::Remove { member: &member }.encode(&mut changes);
                 twin.remove(&member);

@@ -316,6 +316,34 @@ impl Tree {
         }
         id
     }
+    /// Removes the elements of these ranks, which there are, and their places.
+    pub(super) fn remove_ranks(&mut self, ranks: Range<usize>, places: &mut Places) {
+        let mut left = ranks.len();
+        while left > 0 {
+            let (at, index, number) = self.locate(ranks.start).expect("there are elements of these ranks");
+            let chunk = Rc::make_mut(&mut self.chunks[at]);
+            let (id, count) = (chunk.ids[index], chunk.counts[index] as usize);
+            let here = left.min(count - number);
+            let leaf = self.leaves.get(id);
+            let range = run::place(leaf, number)..run::place(leaf, number + here);
+            elements(&leaf[range.clone()]).for_each(|(_, member)| places.remove(places.hash(member), id));
+            left -= here;
+            self.len -= here;
+            self.counts[at] -= here;
+            chunk.counts[index] -= here as u32;
+            if here == count {
+                self.drop_leaf(at, index, places);
+                continue;
+            }
+            self.leaves.change(id, |leaf| {
+                leaf.drain(range);
+                room::trim(leaf);
+            });
+            chunk.firsts[index] = run::first(self.leaves.get(id)).0;
+            self.firsts[at] = chunk.firsts[0];
+            self.unite(at, index, places);
+        }
+    }
     /// Joins a leaf with the next one while both together are small.
     fn unite(&mut self, at: usize, index: usize, places: &mut Places) {
         let chunk = &self.chunks[at];
