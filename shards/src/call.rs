@@ -1,6 +1,6 @@
 //! What a handler gets: the arguments, where it may look, and where the reply goes.
 
-use crate::keyspace::{Keyspace, NewDeadline};
+use crate::keyspace::Keyspace;
 use crate::random::Random;
 use crate::reply::Reply;
 use crate::types::Kind;
@@ -117,11 +117,6 @@ impl Call<'_> {
     /// Makes changes to the collection at `key`, or makes it of them where there is none. What is there live has the kind: the
     /// command has looked.
     pub fn write_collection(&mut self, key: &[u8], kind: Kind, changes: &[u8]) {
-        // What has expired, but still lies there, is not to be built on.
-        if self.keyspace.peek(self.db, key, self.now).is_some() {
-            self.keyspace.change(self.db, key, kind, changes);
-        } else {
-            self.keyspace.put_collection(self.db, key, kind, changes, NewDeadline::None);
-        }
+        self.keyspace.write_collection(self.db, key, kind, changes, self.now);
     }
 }

@@ -38,6 +38,18 @@ pub fn string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+/// Bytes that `number` takes for a length.
+#[inline]
+pub fn length_bytes(len: usize) -> usize {
+    (len.max(1).ilog2() / 7 + 1) as usize
+}
+
+/// Bytes that `string` takes.
+#[inline]
+pub fn string_bytes(bytes: &[u8]) -> usize {
+    length_bytes(bytes.len()) + bytes.len()
+}
+
 /// A double, bit by bit: 8 bytes, little endian.
 pub fn double(out: &mut Vec<u8>, value: f64) {
     out.extend_from_slice(&value.to_le_bytes());

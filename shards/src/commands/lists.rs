@@ -343,25 +343,15 @@ fn lrem(call: &mut Call<'_>) -> CommandResult {
         return Ok(());
     };
     let wanted = if count == 0 { usize::MAX } else { usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX) };
-    // From the right end, so that no removal moves what is still to be removed.
-    let mut matches: Vec<u64> = if count < 0 {
-        let last = list.len() as u64 - 1;
-        let from_right = list.iter().rev().enumerate().filter(|(_, element)| *element == value);
-        from_right.take(wanted).map(|(distance, _)| last - distance as u64).collect()
-    } else {
-        let from_left = list.iter().enumerate().filter(|(_, element)| *element == value);
-        from_left.take(wanted).map(|(index, _)| index as u64).collect()
-    };
-    matches.sort_unstable_by(|a, b| b.cmp(a));
-    let mut changes = Vec::new();
-    for run in matches.chunk_by(|later, earlier| later - earlier == 1) {
-        let index = *run.last().expect("a run has an element");
-        ListChange::Remove { index, count: run.len() as u64 }.encode(&mut changes);
-    }
-    if !matches.is_empty() {
+    let from_right = count < 0;
+    let elements: Box<dyn Iterator<Item = &[u8]>> = if from_right { Box::new(list.iter().rev()) } else { list.iter() };
+    let found = elements.filter(|element| *element == value).take(wanted).count();
+    if found > 0 {
+        let mut changes = Vec::new();
+        ListChange::RemoveEqual { value, count: found as u64, from_right }.encode(&mut changes);
         call.write_collection(key, Kind::List, &changes);
     }
-    call.reply.integer(matches.len() as i64);
+    call.reply.integer(found as i64);
     Ok(())
 }
 

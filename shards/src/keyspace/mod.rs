@@ -250,8 +250,20 @@ impl<S: Store> Keyspace<S> {
     /// left of it, the key goes with it.
     pub fn change(&mut self, db: Db, key: &[u8], kind: Kind, changes: &[u8]) {
         let collection = NewCollection { kind, changes, thresholds: &self.thresholds };
-        self.store.change_collection(db, self.store.hash(key), key, collection);
+        self.store.change_collection(db, self.store.hash(key), key, collection, None);
         self.record(&Edit::Change { db, key, kind, changes });
+    }
+    /// Makes changes to the collection at `key`, or makes it of them where there is none live, with no deadline. What is there live
+    /// is of this kind: whoever calls has looked.
+    pub fn write_collection(&mut self, db: Db, key: &[u8], kind: Kind, changes: &[u8], now: Now) {
+        let hash = self.store.hash(key);
+        let collection = NewCollection { kind, changes, thresholds: &self.thresholds };
+        if self.store.change_collection(db, hash, key, collection, Some(now)) {
+            self.record(&Edit::Change { db, key, kind, changes });
+        } else {
+            // What has expired, but still lies there, is not built on.
+            self.put_collection(db, key, kind, changes, NewDeadline::None);
+        }
     }
     /// Removes `key`, expired or not; whether it was there.
     pub fn remove(&mut self, db: Db, key: &[u8]) -> bool {

@@ -187,12 +187,24 @@ impl Store for Naive {
         }
         deadline
     }
-    fn change_collection(&mut self, db: Db, hash: u64, key: &[u8], collection: NewCollection<'_>) {
+    fn change_collection(
+        &mut self,
+        db: Db,
+        hash: u64,
+        key: &[u8],
+        collection: NewCollection<'_>,
+        live_at: Option<Now>,
+    ) -> bool {
         let at = (hash, key.to_vec());
-        let Some(Item { value, deadline }) = self.change(db).remove(&at) else { return };
+        let is_due = |item: &Item| item.deadline.zip(live_at).is_some_and(|(deadline, now)| deadline.is_due(now));
+        if self.database(db).get(&at).is_none_or(is_due) {
+            return false;
+        }
+        let Item { value, deadline } = self.change(db).remove(&at).expect("it is there");
         if let Some(value) = value.changed(collection) {
             self.change(db).insert(at, Item { value, deadline });
         }
+        true
     }
     fn copy(&mut self, from: (Db, u64, &[u8]), to: (Db, u64, &[u8]), _access: u32) -> bool {
         let item = self.database(from.0).get(&(from.1, from.2.to_vec())).cloned();

@@ -77,8 +77,16 @@ pub trait Store {
         deadline: NewDeadline,
         access: u32,
     ) -> Option<Deadline>;
-    /// Makes changes to the collection of a key that is there; if nothing is left of it, the key goes.
-    fn change_collection(&mut self, db: Db, hash: u64, key: &[u8], collection: NewCollection<'_>);
+    /// Makes changes to the collection of a key that is there, and, given a time, live then; whether it is. If nothing is left of
+    /// the collection, the key goes.
+    fn change_collection(
+        &mut self,
+        db: Db,
+        hash: u64,
+        key: &[u8],
+        collection: NewCollection<'_>,
+        live_at: Option<Now>,
+    ) -> bool;
     /// Copies an entry to another place, replacing what is there; whether it was there. The places differ.
     fn copy(&mut self, from: (Db, u64, &[u8]), to: (Db, u64, &[u8]), access: u32) -> bool;
     /// Whether it was there.

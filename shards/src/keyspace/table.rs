@@ -293,11 +293,21 @@ impl Store for Table {
             None
         })
     }
-    fn change_collection(&mut self, db: Db, hash: u64, key: &[u8], collection: NewCollection<'_>) {
+    fn change_collection(
+        &mut self,
+        db: Db,
+        hash: u64,
+        key: &[u8],
+        collection: NewCollection<'_>,
+        live_at: Option<Now>,
+    ) -> bool {
         let (database, heap) = self.change(db);
         let NewCollection { kind, changes, thresholds } = collection;
-        let Some((segment, spot)) = database.directory.find_mut(hash, key) else { return };
+        let Some((segment, spot)) = database.directory.find_mut(hash, key) else { return false };
         let old = segment.entry(spot);
+        if live_at.is_some_and(|now| old.deadline().is_some_and(|deadline| deadline.is_due(now))) {
+            return false;
+        }
         heap.frozen.before_change(&database.walk, old);
         let old_next = old.next_deadlines();
         match old.change(&mut heap.arena, &mut heap.pack, (kind, changes), thresholds) {
@@ -311,6 +321,7 @@ impl Store for Table {
                 self.remove(db, hash, key);
             }
         }
+        true
     }
     fn copy(&mut self, from: (Db, u64, &[u8]), to: (Db, u64, &[u8]), access: u32) -> bool {
         let ((from_db, from_hash, from_key), (to_db, to_hash, to_key)) = (from, to);

@@ -1,8 +1,6 @@
 //! Byte strings by byte strings: what large hashes and sets are made of.
 //!
-//! Linear hashing (Litwin, VLDB 1980): the low bits of a hash name a leaf; when leaves are full on average, the next in turn is
-//! split in two, and when they are nearly empty, the last one goes back into the one it came from. So the map grows and shrinks a
-//! leaf at a time and has no directory, and memory per element does not depend on its size.
+//! Linear hashing over leaves of about 24 elements.
 //!
 //! ```text
 //! leaf: | tag 1 ... | key length | key | value length | value | ...      a tag, 8 bits of the hash, per element
@@ -10,27 +8,22 @@
 //! Leaves are shared with clones until one side changes them. The rule that must hold: an element is in the leaf that its hash
 //! names, and its tag stands as far along as itself.
 
+use super::pages::Pages;
+use super::{linear, room};
 use crate::random::Random;
-use crate::wire::{Decoder, number};
+use crate::wire::{Decoder, length_bytes, string, string_bytes};
 use std::hash::{BuildHasher, Hasher};
 use std::ops::Range;
-use std::rc::Rc;
 
 /// Elements per leaf, on average, at which the map grows a leaf; at less than half of it, it loses one.
 const LOAD: usize = 24;
-/// A leaf's memory grows in steps of this share of it, so that little lies idle.
-const ROOM_SHARE: usize = 16;
-/// Bits of a scan's cursor.
-const CURSOR_BITS: u32 = 48;
-/// What a leaf takes beside its bytes: the counts of `Rc`, and itself.
-const LEAF_BYTES: usize = 2 * size_of::<usize>() + size_of::<Leaf>();
 /// Draws at random before looking for the next element in order; and the elements a leaf has at most, nearly always.
 const DRAWS: usize = 200;
 const DRAWN_MAX: usize = 3 * LOAD;
 
 #[derive(Clone)]
 pub struct LeafMap {
-    leaves: Vec<Rc<Leaf>>,
+    leaves: Pages<Leaf>,
     len: usize,
     /// Capacities of all leaves.
     leaf_bytes: usize,
@@ -58,7 +51,9 @@ impl LeafMap {
         let mut seeds = Random::new(seed);
         let [a, b, c, d] = std::array::from_fn(|_| seeds.next_u64());
         let hasher = ahash::RandomState::with_seeds(a, b, c, d);
-        LeafMap { leaves: vec![Rc::default()], len: 0, leaf_bytes: 0, hasher, has_values: true }
+        let mut leaves = Pages::default();
+        leaves.push(Leaf::default());
+        LeafMap { leaves, len: 0, leaf_bytes: 0, hasher, has_values: true }
     }
     /// One whose values are all empty, and take no memory.
     pub fn keys_only(seed: u64) -> Self {
@@ -72,12 +67,12 @@ impl LeafMap {
     }
     pub fn get(&self, key: &[u8]) -> Option<&[u8]> {
         let hash = self.hash(key);
-        let leaf = &self.leaves[self.leaf_of(hash)];
+        let leaf = self.leaves.get(self.leaf_of(hash));
         leaf.find(tag(hash), key, self.has_values).map(|place| &leaf.bytes[place.value])
     }
     /// The key with this hash whose value is the one that is looked for.
     pub(super) fn find_hashed(&self, hash: u64, is_it: impl Fn(&[u8]) -> bool) -> Option<&[u8]> {
-        let leaf = &self.leaves[self.leaf_of(hash)];
+        let leaf = self.leaves.get(self.leaf_of(hash));
         let mut tagged = leaf.bytes.iter().zip(leaf.elements(self.has_values));
         let found =
             tagged.find(|(tagged, (key, value))| **tagged == tag(hash) && self.hash(key) == hash && is_it(value));
@@ -88,7 +83,7 @@ impl LeafMap {
         let hash = self.hash(key);
         let index = self.leaf_of(hash);
         let has_values = self.has_values;
-        let leaf = &self.leaves[index];
+        let leaf = self.leaves.get(index);
         let place = leaf.find(tag(hash), key, has_values);
         if place.as_ref().is_some_and(|place| leaf.bytes[place.value.clone()] == *value) {
             return false;
@@ -108,7 +103,7 @@ impl LeafMap {
     pub fn remove(&mut self, key: &[u8]) -> bool {
         let hash = self.hash(key);
         let index = self.leaf_of(hash);
-        let Some(place) = self.leaves[index].find(tag(hash), key, self.has_values) else { return false };
+        let Some(place) = self.leaves.get(index).find(tag(hash), key, self.has_values) else { return false };
         self.change(index, |leaf| leaf.remove(place));
         self.len -= 1;
         while self.leaves.len() > 1 && self.len < LOAD / 2 * (self.leaves.len() - 1) {
@@ -127,7 +122,7 @@ impl LeafMap {
         }
         let leaves = self.leaves.len() as u64;
         for _ in 0..DRAWS {
-            let leaf = &self.leaves[random.below(leaves) as usize];
+            let leaf = self.leaves.get(random.below(leaves) as usize);
             // The few leaves with more elements give each of them less of a chance.
             let number = random.below(DRAWN_MAX.max(leaf.count) as u64) as usize;
             if number < leaf.count {
@@ -135,32 +130,26 @@ impl LeafMap {
             }
         }
         let start = random.below(leaves) as usize;
-        let mut from_there = (0..self.leaves.len()).map(|step| &self.leaves[(start + step) % self.leaves.len()]);
+        let mut from_there = (0..self.leaves.len()).map(|step| self.leaves.get((start + step) % self.leaves.len()));
         let leaf = from_there.find(|leaf| leaf.count > 0).expect("a map that counts elements has them in leaves");
         leaf.elements(self.has_values).nth(random.below(leaf.count as u64) as usize)
     }
     /// About `count` of them from `cursor` on (0: from the start), whole leaves at a time; where to go on, 0 at the end. One that
     /// stays from a scan's start to its end is visited at least once, however the map changes meanwhile. Cursors are below 2^48.
     pub fn scan(&self, cursor: u64, count: usize, visit: &mut dyn FnMut(&[u8], &[u8])) -> u64 {
-        // A leaf has the hashes that end in its bits; reversed, those are one range, which splits and joins divide and unite.
-        let (mut at, mut visited) = (cursor, 0);
-        while at >> CURSOR_BITS == 0 {
-            let index = self.leaf_of((at << (64 - CURSOR_BITS)).reverse_bits());
-            let leaf = &self.leaves[index];
+        let mut visited = 0;
+        linear::scan(cursor, self.leaves.len(), |index| {
+            let leaf = self.leaves.get(index);
             leaf.elements(self.has_values).for_each(|(key, value)| visit(key, value));
             visited += leaf.count.max(1);
-            let span = 1 << (CURSOR_BITS - self.bits_of(index));
-            at = (at | (span - 1)) + 1;
-            if visited >= count && at >> CURSOR_BITS == 0 {
-                return at;
-            }
-        }
-        0
+            visited < count
+        })
     }
     /// Leaf by leaf from `from` on (0: from the start), for as long as `visit` says so; where to go on if there is more. The map
     /// stays as it is meanwhile.
     pub fn walk(&self, from: u64, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Option<u64> {
-        for (index, leaf) in self.leaves.iter().enumerate().skip(from as usize) {
+        for index in from as usize..self.leaves.len() {
+            let leaf = self.leaves.get(index);
             let mut goes_on = true;
             leaf.elements(self.has_values).for_each(|(key, value)| goes_on &= visit(key, value));
             if !goes_on && index + 1 < self.leaves.len() {
@@ -171,14 +160,14 @@ impl LeafMap {
     }
     /// Memory outside of itself; a running count.
     pub fn bytes_used(&self) -> usize {
-        self.leaves.capacity() * size_of::<Rc<Leaf>>() + self.leaves.len() * LEAF_BYTES + self.leaf_bytes
+        self.leaves.bytes_used() + self.leaf_bytes
     }
     /// Frees about `nodes` leaves; whether there are more. Nobody reads it any more.
     pub fn free(&mut self, nodes: usize) -> bool {
-        for leaf in self.leaves.drain(self.leaves.len().saturating_sub(nodes)..) {
+        for leaf in (0..nodes).map_while(|_| self.leaves.pop()) {
             self.leaf_bytes -= leaf.bytes.capacity();
         }
-        !self.leaves.is_empty()
+        self.leaves.len() > 0
     }
     pub fn check_invariants(&self) {
         let mut len = 0;
@@ -205,30 +194,20 @@ impl LeafMap {
         hasher.write(key);
         hasher.finish()
     }
-    /// Leaves that have been split in this round, and those that came of it, go by one bit more.
     fn leaf_of(&self, hash: u64) -> usize {
-        let bits = self.leaves.len().ilog2();
-        let index = hash as usize & ((2 << bits) - 1);
-        if index < self.leaves.len() { index } else { index & ((1 << bits) - 1) }
-    }
-    /// How many bits of a hash name this leaf.
-    fn bits_of(&self, index: usize) -> u32 {
-        let bits = self.leaves.len().ilog2();
-        let round = 1 << bits;
-        if index >= round || index + round < self.leaves.len() { bits + 1 } else { bits }
+        linear::leaf_of(hash, self.leaves.len())
     }
     fn change(&mut self, index: usize, change: impl FnOnce(&mut Leaf)) {
-        let shared = &mut self.leaves[index];
-        self.leaf_bytes -= shared.bytes.capacity();
-        let leaf = Rc::make_mut(shared);
+        // Before it is made this side's own: a copy is as long as its content.
+        self.leaf_bytes -= self.leaves.get(index).bytes.capacity();
+        let leaf = self.leaves.make_mut(index);
         change(leaf);
         self.leaf_bytes += leaf.bytes.capacity();
     }
     fn split(&mut self) {
-        let round = 1 << self.leaves.len().ilog2();
-        let index = self.leaves.len() - round;
-        let old = std::mem::take(&mut self.leaves[index]);
-        self.leaves.push(Rc::default());
+        let index = linear::next_split(self.leaves.len());
+        let old = self.leaves.replace(index, Leaf::default());
+        self.leaves.push(Leaf::default());
         let new = self.leaves.len() - 1;
         let mut halves = [Leaf::default(), Leaf::default()];
         for (number, (key, value)) in old.elements(self.has_values).enumerate() {
@@ -238,13 +217,13 @@ impl LeafMap {
         self.leaf_bytes -= old.bytes.capacity();
         for (index, half) in [index, new].into_iter().zip(halves) {
             self.leaf_bytes += half.bytes.capacity();
-            self.leaves[index] = Rc::new(half);
+            self.leaves.replace(index, half);
         }
     }
     fn join(&mut self) {
         let last = self.leaves.pop().expect("a map has a leaf");
         self.leaf_bytes -= last.bytes.capacity();
-        let target = self.leaves.len() - (1 << self.leaves.len().ilog2());
+        let target = linear::next_split(self.leaves.len());
         let has_values = self.has_values;
         self.change(target, |leaf| {
             for (number, (key, value)) in last.elements(has_values).enumerate() {
@@ -283,11 +262,11 @@ impl Leaf {
     }
     /// Adds an element that isn't there.
     fn push(&mut self, tag: u8, key: &[u8], value: Option<&[u8]>) {
-        self.reserve(1 + string_bytes(key) + value.map_or(0, string_bytes));
+        room::reserve(&mut self.bytes, 1 + string_bytes(key) + value.map_or(0, string_bytes));
         self.bytes.insert(self.count, tag);
         self.count += 1;
-        put_string(&mut self.bytes, key);
-        value.into_iter().for_each(|value| put_string(&mut self.bytes, value));
+        string(&mut self.bytes, key);
+        value.into_iter().for_each(|value| string(&mut self.bytes, value));
     }
     fn set_value(&mut self, place: Place, value: &[u8]) {
         if place.value.len() == value.len() {
@@ -296,46 +275,21 @@ impl Leaf {
         }
         let old_head = length_bytes(place.value.len());
         let mut new = Vec::with_capacity(string_bytes(value));
-        put_string(&mut new, value);
-        self.reserve(new.len());
+        string(&mut new, value);
+        room::reserve(&mut self.bytes, new.len());
         self.bytes.splice(place.value.start - old_head..place.value.end, new);
-        self.trim();
+        room::trim(&mut self.bytes);
     }
     fn remove(&mut self, place: Place) {
         self.bytes.drain(place.whole);
         self.bytes.remove(place.number);
         self.count -= 1;
-        self.trim();
-    }
-    fn reserve(&mut self, more: usize) {
-        let needed = self.bytes.len() + more;
-        if needed > self.bytes.capacity() {
-            let room = (needed / ROOM_SHARE).next_multiple_of(32);
-            self.bytes.reserve_exact(more + room);
-        }
-    }
-    fn trim(&mut self) {
-        if self.bytes.capacity() > 64 && self.bytes.len() < self.bytes.capacity() / 2 {
-            self.bytes.shrink_to(self.bytes.len() + self.bytes.len() / ROOM_SHARE);
-        }
+        room::trim(&mut self.bytes);
     }
 }
 
 fn tag(hash: u64) -> u8 {
     (hash >> 56) as u8
-}
-
-fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
-    number(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-fn length_bytes(len: usize) -> usize {
-    (len.max(1).ilog2() / 7 + 1) as usize
-}
-
-fn string_bytes(bytes: &[u8]) -> usize {
-    length_bytes(bytes.len()) + bytes.len()
 }
 
 #[cfg(test)]

@@ -4,8 +4,13 @@ mod collection;
 pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
+#[cfg(test)]
+mod kept;
 mod leaf_map;
+mod linear;
 pub mod list;
+mod pages;
+mod room;
 pub mod set;
 pub mod sorted_set;
 pub mod stream;

@@ -1,6 +1,6 @@
 //! Ranges of sorted sets: by rank, by score, by member.
 
-use super::{between, collect, read, read_to_write, remove_all, reply_elements};
+use super::{between, collect, read, read_to_write, remove_ranks, reply_elements};
 use crate::call::{Args, Call};
 use crate::error::{CommandError, CommandResult, SYNTAX};
 use crate::keyspace::NewDeadline;
@@ -261,9 +261,9 @@ pub(super) fn zlexcount(call: &mut Call<'_>) -> CommandResult {
 fn remove(call: &mut Call<'_>, span: Span<'_>) -> CommandResult {
     let key = call.args.at(1);
     let set = read_to_write(call.keyspace, call.db, key, call.now)?;
-    let found = set.map_or(Vec::new(), |set| collect(set, span.resolve(set, false), false));
-    remove_all(call, key, found.iter().map(|(_, member)| member.as_slice()));
-    call.reply.integer(found.len() as i64);
+    let (ranks, len) = set.map_or((0..0, 0), |set| (span.resolve(set, false), set.len()));
+    call.reply.integer(ranks.len() as i64);
+    remove_ranks(call, key, ranks, len);
     Ok(())
 }
 

@@ -21,6 +21,8 @@ const POP_RIGHT: u8 = 4;
 const SET: u8 = 5;
 const INSERT: u8 = 6;
 const REMOVE: u8 = 7;
+const REMOVE_EQUAL_LEFT: u8 = 8;
+const REMOVE_EQUAL_RIGHT: u8 = 9;
 
 /// What happens to a list. Indexes count from the left, from 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,6 +52,12 @@ pub enum ListChange<'a> {
         index: u64,
         count: u64,
     },
+    /// Removes elements that are this value, at most so many, the first ones or the last ones.
+    RemoveEqual {
+        value: &'a [u8],
+        count: u64,
+        from_right: bool,
+    },
 }
 
 impl<'a> ListChange<'a> {
@@ -62,6 +70,9 @@ impl<'a> ListChange<'a> {
             ListChange::Set { index, value } => (SET, [Some(index), None], Some(value)),
             ListChange::Insert { index, value } => (INSERT, [Some(index), None], Some(value)),
             ListChange::Remove { index, count } => (REMOVE, [Some(index), Some(count)], None),
+            ListChange::RemoveEqual { value, count, from_right } => {
+                (if from_right { REMOVE_EQUAL_RIGHT } else { REMOVE_EQUAL_LEFT }, [Some(count), None], Some(value))
+            }
         };
         out.push(kind);
         numbers.into_iter().flatten().for_each(|value| number(out, value));
@@ -76,6 +87,11 @@ impl<'a> ListChange<'a> {
             SET => ListChange::Set { index: at.number()?, value: at.string()? },
             INSERT => ListChange::Insert { index: at.number()?, value: at.string()? },
             REMOVE => ListChange::Remove { index: at.number()?, count: at.number()? },
+            kind @ (REMOVE_EQUAL_LEFT | REMOVE_EQUAL_RIGHT) => ListChange::RemoveEqual {
+                count: at.number()?,
+                value: at.string()?,
+                from_right: kind == REMOVE_EQUAL_RIGHT,
+            },
             other => return Err(EditError::UnknownKind(other)),
         })
     }
@@ -309,6 +325,42 @@ impl List {
         }
         self.unite(at, limit);
     }
+    fn remove_equal(&mut self, value: &[u8], count: u64, from_right: bool, limit: Limit) {
+        let mut left = usize::try_from(count).unwrap_or(usize::MAX);
+        let mut first_changed = None;
+        for step in 0..self.nodes.len() {
+            let at = if from_right { self.nodes.len() - 1 - step } else { step };
+            let Some((node, removed)) = self.nodes[at].without(value, left, from_right) else { continue };
+            self.change_node(at, |old| *old = node);
+            self.len -= removed;
+            left -= removed;
+            first_changed = Some(first_changed.map_or(at, |first: usize| first.min(at)));
+            if left == 0 {
+                break;
+            }
+        }
+        if let Some(first) = first_changed {
+            self.compact(first, limit);
+        }
+    }
+    /// Drops nodes without elements from `first` on, and joins neighbours that together are small, in one go.
+    fn compact(&mut self, first: usize, limit: Limit) {
+        let from = first.saturating_sub(1);
+        let rest = self.nodes.split_off(from);
+        for node in rest {
+            let is_small = |last: &Rc<Node>| {
+                last.len() + node.len() <= limit.bytes / 2 && last.count() + node.count() <= limit.count / 2
+            };
+            if node.count() == 0 || self.nodes.len() > from && self.nodes.back().is_some_and(is_small) {
+                self.node_bytes -= node.capacity();
+                if node.count() > 0 {
+                    self.change_node(self.nodes.len() - 1, |last| last.append(&node));
+                }
+            } else {
+                self.nodes.push_back(node);
+            }
+        }
+    }
     /// Makes two of a node that is over its limits, until none is.
     fn divide(&mut self, at: usize, limit: Limit) {
         let mut end = at + 1;
@@ -335,7 +387,7 @@ impl List {
         };
         if left.len() + right.len() <= limit.bytes / 2 && left.count() + right.count() <= limit.count / 2 {
             let right = right.clone();
-            self.change_node(at - 1, |node| forward(right.elements()).for_each(|value| node.push_back(value)));
+            self.change_node(at - 1, |node| node.append(&right));
             self.drop_node(at);
         }
     }
@@ -348,6 +400,7 @@ impl List {
             ListChange::Set { index, value } => self.set(index, value, limit),
             ListChange::Insert { index, value } => self.insert(index, value, limit),
             ListChange::Remove { index, count } => self.remove(index, count, limit),
+            ListChange::RemoveEqual { value, count, from_right } => self.remove_equal(value, count, from_right, limit),
         }
     }
 }
@@ -368,6 +421,11 @@ fn apply_small(node: &mut Node, change: ListChange<'_>) {
         ListChange::Remove { index, count } if has(index) => {
             let count = at_most(count).min(node.count() - index as usize);
             node.remove(index as usize, count)
+        }
+        ListChange::RemoveEqual { value, count, from_right } => {
+            if let Some((rest, _)) = node.without(value, at_most(count), from_right) {
+                *node = rest;
+            }
         }
         ListChange::Set { .. } | ListChange::Insert { .. } | ListChange::Remove { .. } => {}
     }
@@ -400,7 +458,10 @@ impl Collection for List {
                 | ListChange::Insert { value, .. } => {
                     node.count() < pack_limit.count && node.len() + element_bytes(value) <= pack_limit.bytes
                 }
-                ListChange::PopLeft { .. } | ListChange::PopRight { .. } | ListChange::Remove { .. } => true,
+                ListChange::PopLeft { .. }
+                | ListChange::PopRight { .. }
+                | ListChange::Remove { .. }
+                | ListChange::RemoveEqual { .. } => true,
             };
             if fits {
                 apply_small(&mut node, change);

@@ -5,7 +5,7 @@
 //! | room | length | element | length of both, backwards | ...
 //! ```
 
-use crate::wire::{Decoder, number};
+use crate::wire::{Decoder, length_bytes, number};
 
 /// The least room made when a node grows to the left.
 const ROOM_MIN: usize = 32;
@@ -83,6 +83,37 @@ impl Node {
         self.start -= needed;
         self.bytes[self.start..][..needed].copy_from_slice(&new);
         self.count += 1;
+    }
+    /// Adds the elements of another behind its own.
+    pub(super) fn append(&mut self, other: &Node) {
+        self.reuse_room(other.len());
+        self.bytes.extend_from_slice(other.elements());
+        self.count += other.count;
+    }
+    /// One without the first, or the last, `count` elements that are this value, and how many those are; unless there are none.
+    pub(super) fn without(&self, value: &[u8], count: usize, from_right: bool) -> Option<(Node, usize)> {
+        let there = forward(self.elements()).filter(|element| *element == value).count();
+        let removed = there.min(count);
+        if removed == 0 {
+            return None;
+        }
+        let kept_first = if from_right { there - removed } else { 0 };
+        let bytes = self.len() - removed * element_bytes(value);
+        let mut rest = Node { bytes: Vec::with_capacity(bytes), start: 0, count: self.count - removed };
+        let mut at = Walk { bytes: self.elements() };
+        let mut number = 0;
+        let mut from = self.start;
+        while let Some(element) = at.next() {
+            let end = self.bytes.len() - at.bytes.len();
+            let is_equal = element == value;
+            let is_removed = is_equal && (kept_first..kept_first + removed).contains(&number);
+            number += is_equal as usize;
+            if !is_removed {
+                rest.bytes.extend_from_slice(&self.bytes[from..end]);
+            }
+            from = end;
+        }
+        Some((rest, removed))
     }
     /// Drops the first elements; there are so many.
     pub(super) fn pop_front(&mut self, count: usize) {
@@ -210,10 +241,6 @@ impl<'a> DoubleEndedIterator for Walk<'a> {
         self.bytes = &self.bytes[..start];
         Some(element)
     }
-}
-
-fn length_bytes(len: usize) -> usize {
-    (len.max(1).ilog2() / 7 + 1) as usize
 }
 
 /// What an element takes in a node.

@@ -1,26 +1,7 @@
 //! Both forms of a list against the simplest twin, and changes from anywhere.
 
 use super::*;
-
-/// A list as the keyspace keeps it.
-#[derive(Default)]
-struct Kept {
-    pack: Vec<u8>,
-    large: Option<List>,
-}
-
-impl Kept {
-    fn change(&mut self, changes: &[u8], thresholds: &Thresholds) {
-        assert_eq!(List::verify(changes), Ok(()));
-        match &mut self.large {
-            Some(large) => large.change(changes, thresholds),
-            None => self.large = List::change_small(&mut self.pack, changes, thresholds),
-        }
-    }
-    fn view(&self) -> ListRef<'_> {
-        self.large.as_ref().map_or_else(|| List::view_small(&self.pack), List::view)
-    }
-}
+use crate::types::kept::Kept;
 
 fn change_twin(twin: &mut Vec<Vec<u8>>, change: ListChange<'_>) {
     let len = twin.len();
@@ -37,6 +18,15 @@ fn change_twin(twin: &mut Vec<Vec<u8>>, change: ListChange<'_>) {
         }
         ListChange::Insert { index, value } if index as usize <= len => twin.insert(index as usize, value.to_vec()),
         ListChange::Insert { .. } => {}
+        ListChange::RemoveEqual { value, count, from_right } => {
+            let mut equal: Vec<usize> = (0..len).filter(|at| twin[*at] == value).collect();
+            if from_right {
+                equal.reverse();
+            }
+            equal.truncate(at_most(count));
+            let mut at = 0..;
+            twin.retain(|_| !equal.contains(&at.next().expect("it goes on")));
+        }
         ListChange::Remove { index, count } => drop(twin.drain(at_most(index)..at_most(index.saturating_add(count)))),
     }
 }
@@ -49,19 +39,21 @@ fn both_forms_do_what_a_vector_does() {
         let thresholds =
             Thresholds { list_node: random.choice([-1, -2, 3, 20]).expect("some"), ..Thresholds::default() };
         let longest = random.choice([4, 30, 300, 6000]).expect("some");
-        let (mut kept, mut twin) = (Kept::default(), Vec::new());
+        let (mut kept, mut twin) = (Kept::<List>::default(), Vec::new());
         let mut clone = None;
         for step in 0..400 {
-            let value = vec![random.u8(..); random.usize(..longest)];
+            // Some are there several times.
+            let value = vec![random.u8(..5); if random.bool() { 2 } else { random.usize(..longest) }];
             let value = value.as_slice();
             let (index, count) = (random.u64(..twin.len() as u64 + 2), random.u64(..4));
-            let change = match random.u32(..14) {
+            let change = match random.u32(..15) {
                 0..4 => ListChange::PushLeft { value },
                 4..8 => ListChange::PushRight { value },
                 8 => ListChange::PopLeft { count },
                 9 => ListChange::PopRight { count },
                 10 => ListChange::Set { index, value },
                 11 | 12 => ListChange::Insert { index, value },
+                13 => ListChange::RemoveEqual { value, count: count * count, from_right: random.bool() },
                 _ => ListChange::Remove { index, count: count * 3 },
             };
             let mut changes = Vec::new();
@@ -86,7 +78,7 @@ fn both_forms_do_what_a_vector_does() {
         let mut changes = Vec::new();
         assert_eq!(kept.view().export(0, usize::MAX, &mut changes), None);
         for is_large in [false, true] {
-            let mut copy = Kept::default();
+            let mut copy = Kept::<List>::default();
             copy.change(&changes, &Thresholds { is_large, ..thresholds });
             assert_eq!(copy.view().digest(), kept.view().digest());
         }
@@ -117,7 +109,7 @@ fn random_changes_are_refused_or_harmless() {
     let seed = 4;
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut kept = Kept::default();
+    let mut kept = Kept::<List>::default();
     for _ in 0..100_000 {
         let changes: Vec<u8> = (0..random.usize(..12)).map(|_| random.u8(..9)).collect();
         if List::verify(&changes).is_ok() {

@@ -1,6 +1,7 @@
 //! Both forms of a set against the simplest twin, and changes from anywhere.
 
 use super::*;
+use crate::types::kept::Kept;
 use std::collections::BTreeSet;
 
 const SMALL: Thresholds = Thresholds {
@@ -16,34 +17,12 @@ const SMALL: Thresholds = Thresholds {
     seed: 5,
 };
 
-/// A set as the keyspace keeps it.
-struct Kept {
-    pack: Vec<u8>,
-    large: Option<Set>,
-}
-
-impl Kept {
-    fn new() -> Self {
-        Kept { pack: Vec::new(), large: None }
-    }
-    fn change(&mut self, changes: &[u8], thresholds: &Thresholds) {
-        assert_eq!(Set::verify(changes), Ok(()));
-        match &mut self.large {
-            Some(large) => large.change(changes, thresholds),
-            None => self.large = Set::change_small(&mut self.pack, changes, thresholds),
-        }
-    }
-    fn view(&self) -> SetRef<'_> {
-        self.large.as_ref().map_or_else(|| Set::view_small(&self.pack), Set::view)
-    }
-}
-
 #[test]
 fn both_forms_do_what_an_ordered_set_does() {
     for seed in 0..60 {
         println!("seed {seed}");
         let mut random = fastrand::Rng::with_seed(seed);
-        let (mut kept, mut twin) = (Kept::new(), BTreeSet::new());
+        let (mut kept, mut twin) = (Kept::<Set>::default(), BTreeSet::new());
         let texts = random.bool();
         let range = random.u32(5..200);
         for _ in 0..400 {
@@ -73,7 +52,7 @@ fn both_forms_do_what_an_ordered_set_does() {
         let mut changes = Vec::new();
         assert_eq!(kept.view().export(0, usize::MAX, &mut changes), None);
         for is_large in [false, true] {
-            let mut copy = Kept::new();
+            let mut copy = Kept::<Set>::default();
             copy.change(&changes, &Thresholds { is_large, ..SMALL });
             assert_eq!(copy.view().digest(), kept.view().digest());
             assert!(is_large || kept.large.is_some() || copy.view().encoding() == kept.view().encoding());
@@ -99,7 +78,7 @@ fn a_large_one_is_exported_in_pieces() {
 
 #[test]
 fn the_way_to_strings_is_one_way() {
-    let mut kept = Kept::new();
+    let mut kept = Kept::<Set>::default();
     let mut changes = Vec::new();
     SetChange::Add { member: b"1" }.encode(&mut changes);
     SetChange::Add { member: b"x" }.encode(&mut changes);
@@ -113,7 +92,7 @@ fn random_changes_are_refused_or_harmless() {
     let seed = 4;
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut kept = Kept::new();
+    let mut kept = Kept::<Set>::default();
     for _ in 0..100_000 {
         let changes: Vec<u8> = (0..random.usize(..12)).map(|_| random.u8(..6)).collect();
         if Set::verify(&changes).is_ok() {

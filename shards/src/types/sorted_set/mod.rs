@@ -1,21 +1,23 @@
 //! Sorted sets: members with scores, in the order of (score, member). Small: one run of elements in order; large: a counted tree of
-//! such runs, and a map from member to score.
+//! such runs, and where in it a member is.
 
+mod places;
 mod run;
 #[cfg(test)]
 mod tests;
 mod tree;
 
-use super::leaf_map::LeafMap;
 use super::{Collection, Need, Thresholds, View, digest_bytes, mix};
 use crate::random::Random;
-use crate::wire::{Decoder, EditError, double, string};
+use crate::wire::{Decoder, EditError, double, number, string};
+use places::{LeafId, MemberHash, Places};
 use run::elements;
 use std::ops::Range;
 use tree::Tree;
 
 const PUT: u8 = 1;
 const REMOVE: u8 = 2;
+const REMOVE_RANKS: u8 = 3;
 
 /// What happens to a sorted set.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -27,6 +29,11 @@ pub enum SortedSetChange<'a> {
     },
     Remove {
         member: &'a [u8],
+    },
+    /// Removes the elements of these ranks, or those of them that there are.
+    RemoveRanks {
+        from: u64,
+        count: u64,
     },
 }
 
@@ -42,6 +49,11 @@ impl<'a> SortedSetChange<'a> {
                 out.push(REMOVE);
                 string(out, member);
             }
+            SortedSetChange::RemoveRanks { from, count } => {
+                out.push(REMOVE_RANKS);
+                number(out, from);
+                number(out, count);
+            }
         }
     }
     pub fn decode(at: &mut Decoder<'a>) -> Result<SortedSetChange<'a>, EditError> {
@@ -54,6 +66,7 @@ impl<'a> SortedSetChange<'a> {
                 SortedSetChange::Put { score, member: at.string()? }
             }
             REMOVE => SortedSetChange::Remove { member: at.string()? },
+            REMOVE_RANKS => SortedSetChange::RemoveRanks { from: at.number()?, count: at.number()? },
             other => return Err(EditError::UnknownKind(other)),
         })
     }
@@ -97,8 +110,7 @@ impl Bound<'_> {
 #[derive(Clone)]
 pub struct SortedSet {
     tree: Tree,
-    /// Scores as runs have them.
-    scores: LeafMap,
+    places: Places,
 }
 
 /// A sorted set of either form.
@@ -111,8 +123,8 @@ pub enum SortedSetRef<'a> {
 impl<'a> SortedSetRef<'a> {
     pub fn score(self, member: &[u8]) -> Option<f64> {
         match self {
-            SortedSetRef::Small(run) => elements(run).find(|(_, other)| *other == member).map(|(score, _)| score),
-            SortedSetRef::Large(set) => set.scores.get(member).map(|score| run::read_score(score).0),
+            SortedSetRef::Small(run) => run::score_of(run, member),
+            SortedSetRef::Large(set) => set.score(set.places.hash(member), member),
         }
     }
     /// How many elements lie before a bound.
@@ -148,16 +160,17 @@ impl<'a> SortedSetRef<'a> {
         });
         found.expect("no sorted set is empty")
     }
-    /// Some elements from `cursor` on, as `LeafMap::scan`; small ones all at once.
+    /// Some elements from `cursor` on, as `Places::scan`; small ones all at once.
     pub fn scan(self, cursor: u64, count: usize, visit: &mut dyn FnMut(f64, &[u8])) -> u64 {
         match self {
             SortedSetRef::Small(run) => {
                 elements(run).for_each(|(score, member)| visit(score, member));
                 0
             }
-            SortedSetRef::Large(set) => {
-                set.scores.scan(cursor, count, &mut |member, score| visit(run::read_score(score).0, member))
-            }
+            SortedSetRef::Large(set) => set.places.scan(cursor, count, &mut |hash, id| {
+                let of_leaf = set.tree.elements_of(id).filter(|(_, member)| set.places.hash(member) == hash);
+                of_leaf.for_each(|(score, member)| visit(score, member));
+            }),
         }
     }
 }
@@ -214,31 +227,35 @@ impl<'a> View<'a> for SortedSetRef<'a> {
 
 impl SortedSet {
     fn new(seed: u64) -> Self {
-        SortedSet { tree: Tree::default(), scores: LeafMap::new(seed) }
+        SortedSet { tree: Tree::default(), places: Places::new(seed) }
     }
     fn apply(&mut self, change: SortedSetChange<'_>) {
-        let member = match change {
-            SortedSetChange::Put { member, .. } | SortedSetChange::Remove { member } => member,
-        };
-        let old = self.scores.get(member).map(|score| run::read_score(score).0);
         match change {
-            SortedSetChange::Put { score, .. } if old.is_some_and(|old| old.to_bits() == score.to_bits()) => {}
-            SortedSetChange::Put { score, .. } => {
-                if let Some(old) = old {
-                    self.tree.remove(old, member);
+            SortedSetChange::Put { score, member } => self.put(score, member),
+            SortedSetChange::Remove { member } => {
+                let hash = self.places.hash(member);
+                if let Some(old) = self.score(hash, member) {
+                    let was = self.tree.remove(old, member, &mut self.places);
+                    self.places.remove(hash, was);
                 }
-                self.tree.insert(score, member);
-                let mut value = Vec::with_capacity(9);
-                run::write_score(&mut value, score);
-                self.scores.insert(member, &value);
             }
-            SortedSetChange::Remove { .. } => {
-                if let Some(old) = old {
-                    self.tree.remove(old, member);
-                    self.scores.remove(member);
-                }
+            SortedSetChange::RemoveRanks { from, count } => {
+                let ranks = ranks(from, count, self.tree.len());
+                self.tree.remove_ranks(ranks, &mut self.places);
             }
         }
+    }
+    fn put(&mut self, score: f64, member: &[u8]) {
+        let hash = self.places.hash(member);
+        let old = self.score(hash, member);
+        if old.is_none_or(|old| old.to_bits() != score.to_bits()) {
+            let was = old.map(|old| self.tree.remove(old, member, &mut self.places));
+            self.tree.insert(score, member, hash, was, &mut self.places);
+        }
+    }
+    #[inline]
+    fn score(&self, hash: MemberHash, member: &[u8]) -> Option<f64> {
+        self.places.of(hash).find_map(|id| self.tree.score_in(id, member))
     }
 }
 
@@ -279,20 +296,26 @@ impl Collection for SortedSet {
         SortedSetRef::Large(self)
     }
     fn bytes_used(&self) -> usize {
-        self.tree.bytes_used() + self.scores.bytes_used()
+        self.tree.bytes_used() + self.places.bytes_used()
     }
     fn free(&mut self, nodes: usize) -> bool {
-        self.scores.free(nodes / 2) | self.tree.free(nodes / 2)
+        self.places.free(nodes / 2) | self.tree.free(nodes / 2)
     }
     fn check_invariants(&self) {
         self.tree.check_invariants();
-        self.scores.check_invariants();
-        assert_eq!(self.tree.len(), self.scores.len(), "tree and map have the same members");
-        self.tree.visit(0..self.tree.len(), &mut |(score, member)| {
-            assert_eq!(self.view().score(member).map(f64::to_bits), Some(score.to_bits()), "with the same scores");
-            true
-        });
+        self.places.check_invariants();
+        assert_eq!(self.tree.len(), self.places.len(), "every member has a place");
+        let hashed = |id: LeafId| self.tree.elements_of(id).map(move |(_, member)| (self.places.hash(member), id));
+        let mut expected: Vec<_> = self.tree.ids().flat_map(hashed).collect();
+        expected.sort_unstable();
+        assert_eq!(self.places.entries(), expected, "its own");
     }
+}
+
+/// Those of the ranks that there are.
+fn ranks(from: u64, count: u64, len: usize) -> Range<usize> {
+    let at_most_len = |rank: u64| usize::try_from(rank).map_or(len, |rank| rank.min(len));
+    at_most_len(from)..at_most_len(from.saturating_add(count))
 }
 
 /// Makes a change to a pack of `len` elements; `false`, with nothing changed, if it has to become large for it.
@@ -300,6 +323,12 @@ fn change_pack(pack: &mut Vec<u8>, len: &mut usize, change: SortedSetChange<'_>,
     let (member, score) = match change {
         SortedSetChange::Put { score, member } => (member, Some(score)),
         SortedSetChange::Remove { member } => (member, None),
+        SortedSetChange::RemoveRanks { from, count } => {
+            let ranks = ranks(from, count, *len);
+            pack.drain(run::place(pack, ranks.start)..run::place(pack, ranks.end));
+            *len -= ranks.len();
+            return true;
+        }
     };
     let old = SortedSetRef::Small(pack).score(member);
     if score.is_some() && old.is_none() {

@@ -6,6 +6,7 @@
 //! ```
 
 use super::Bound;
+use crate::types::room;
 use crate::wire::{Decoder, number, unzigzag, zigzag};
 use std::ops::Range;
 
@@ -29,12 +30,34 @@ pub(super) fn write_score(out: &mut Vec<u8>, score: f64) {
 }
 
 /// A score that `write_score` wrote, and how many bytes it takes.
-pub(super) fn read_score(bytes: &[u8]) -> (f64, usize) {
+#[inline]
+fn read_score(bytes: &[u8]) -> (f64, usize) {
     let len = bytes[0] as usize;
-    let mut wide = [0; 8];
-    wide[..len].copy_from_slice(&bytes[1..1 + len]);
-    let score = if len == 8 { f64::from_le_bytes(wide) } else { unzigzag(u64::from_le_bytes(wide)) as f64 };
+    // Mostly there are eight bytes to be read at once, of which some are not the score's.
+    let wide = match bytes[1..].first_chunk() {
+        Some(wide) => u64::from_le_bytes(*wide),
+        None => (1..1 + len).rev().fold(0, |wide, at| wide << 8 | bytes[at] as u64),
+    };
+    let score = match len {
+        8 => f64::from_bits(wide),
+        _ => unzigzag(wide & ((1 << (8 * len)) - 1)) as f64,
+    };
     (score, 1 + len)
+}
+
+/// The member whose length is at `at`.
+#[inline]
+fn member_range(bytes: &[u8], at: usize) -> Range<usize> {
+    let len = bytes[at] as usize;
+    if len < 0x80 { at + 1..at + 1 + len } else { long_member_range(bytes, at) }
+}
+
+#[cold]
+fn long_member_range(bytes: &[u8], at: usize) -> Range<usize> {
+    let mut decoder = Decoder::new(&bytes[at..]);
+    let len = decoder.string().expect("a run holds whole elements").len();
+    let end = at + decoder.at();
+    end - len..end
 }
 
 /// All elements, in order.
@@ -55,9 +78,9 @@ impl<'a> Iterator for Elements<'a> {
             return None;
         }
         let (score, used) = read_score(self.bytes);
-        let mut at = Decoder::new(&self.bytes[used..]);
-        let member = at.string().expect("a run holds whole elements");
-        self.bytes = &self.bytes[used + at.at()..];
+        let range = member_range(self.bytes, used);
+        let (member, end) = (&self.bytes[range.clone()], range.end);
+        self.bytes = &self.bytes[end..];
         Some((score, member))
     }
 }
@@ -65,6 +88,23 @@ impl<'a> Iterator for Elements<'a> {
 /// The first element; a run that is looked at has one.
 pub(super) fn first(bytes: &[u8]) -> Element<'_> {
     elements(bytes).next().expect("no run is empty")
+}
+
+/// The score of a member, if it is there.
+#[inline]
+pub(super) fn score_of(bytes: &[u8], member: &[u8]) -> Option<f64> {
+    let mut at = 0;
+    while at < bytes.len() {
+        let range = member_range(bytes, at + 1 + bytes[at] as usize);
+        let end = range.end;
+        // Members of one set often begin with the same, and differ in the last byte.
+        let may_be = range.len() == member.len() && bytes[end - 1] == *member.last().unwrap_or(&bytes[end - 1]);
+        if may_be && bytes[range] == *member {
+            return Some(read_score(&bytes[at..]).0);
+        }
+        at = end;
+    }
+    None
 }
 
 /// How many elements lie before a bound, and where the next begins.
@@ -85,25 +125,16 @@ pub(super) fn insert(bytes: &mut Vec<u8>, at: usize, score: f64, member: &[u8]) 
     write_score(&mut new, score);
     number(&mut new, member.len() as u64);
     new.extend_from_slice(member);
-    let needed = bytes.len() + new.len();
-    if needed > bytes.capacity() {
-        bytes.reserve_exact(new.len() + (needed / 16).next_multiple_of(32));
-    }
+    room::reserve(bytes, new.len());
     bytes.splice(at..at, new);
 }
 
 /// The bytes of the element that begins at `at`.
 pub(super) fn range(bytes: &[u8], at: usize) -> Range<usize> {
-    let mut rest = elements(&bytes[at..]);
-    rest.next();
-    at..bytes.len() - rest.bytes.len()
+    at..member_range(bytes, at + 1 + bytes[at] as usize).end
 }
 
 /// Where the element of this number begins.
 pub(super) fn place(bytes: &[u8], number: usize) -> usize {
-    let mut rest = elements(bytes);
-    (0..number).for_each(|_| {
-        rest.next();
-    });
-    bytes.len() - rest.bytes.len()
+    (0..number).fold(0, |at, _| range(bytes, at).end)
 }
