@@ -44,9 +44,25 @@ impl Generator {
             _ => format!("k{}", self.rng.u32(..20)).into_bytes(),
         }
     }
+    /// Of a key, mostly a string's; by the letter it mostly holds one type.
+    pub(super) fn prefix(&mut self) -> &'static str {
+        ["k", "k", "k", "h", "l", "s", "z", "y", "g"][self.rng.usize(..9)]
+    }
+    /// Of RESTORE, none mostly; not so short that it ends soon, nor, with ABSTTL, so long ago that only a clock could tell.
+    pub(super) fn lifetime(&mut self) -> Vec<u8> {
+        match self.rng.u32(..12) {
+            0 => self.pick(["-1", "x", ""]).into(),
+            1 | 2 => self.rng.u64(4_000_000_000_000..8_000_000_000_000).to_string().into_bytes(),
+            _ => b"0".to_vec(),
+        }
+    }
     /// A key that mostly holds one type.
     pub(super) fn key_of(&mut self, prefix: &str) -> Vec<u8> {
-        if self.rng.u32(..25) == 0 { self.key() } else { format!("{prefix}{}", self.rng.u32(..4)).into_bytes() }
+        if prefix == "k" || self.rng.u32(..25) == 0 {
+            self.key()
+        } else {
+            format!("{prefix}{}", self.rng.u32(..4)).into_bytes()
+        }
     }
     /// A field or member: few, so that they meet; numbers and texts.
     pub(super) fn element(&mut self) -> Vec<u8> {

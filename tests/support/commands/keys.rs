@@ -5,16 +5,17 @@ use crate::support::Command;
 
 impl Generator {
     pub(super) fn keys(&mut self) -> Command {
-        let key = self.key();
-        match self.rng.u32(..20) {
+        let prefix = self.prefix();
+        let key = self.key_of(prefix);
+        match self.rng.u32(..23) {
             0..5 => {
                 let name = self.pick(["DEL", "UNLINK", "DEL", "EXISTS", "TOUCH"]);
                 self.several(name)
             }
             5 => words(["TYPE"], [key]),
-            6..9 => words([self.pick(["RENAME", "RENAMENX"])], [key, self.key()]),
+            6..9 => words([self.pick(["RENAME", "RENAMENX"])], [key, self.key_of(prefix)]),
             9..12 => {
-                let mut args = words(["COPY"], [key, self.key()]);
+                let mut args = words(["COPY"], [key, self.key_of(prefix)]);
                 if self.rng.u32(..3) == 0 {
                     args.extend(words(["DB"], [self.db()]));
                 }
@@ -43,12 +44,22 @@ impl Generator {
                 }
                 args
             }
+            19..22 => {
+                let mut args = words(["CARRY"], [key, self.key_of(prefix), self.lifetime()]);
+                for option in ["REPLACE", "REPLACE", "ABSTTL", "IDLETIME 5", "FREQ 7", "FREQ 256", "WHAT"] {
+                    if self.rng.u32(..if option == "REPLACE" { 2 } else { 12 }) == 0 {
+                        args.extend(option.split(' ').map(|word| word.as_bytes().to_vec()));
+                    }
+                }
+                args
+            }
             _ => words(["RANDOMKEY"], []),
         }
     }
 
     pub(super) fn deadlines(&mut self) -> Command {
-        let key = self.key();
+        let prefix = self.prefix();
+        let key = self.key_of(prefix);
         match self.rng.u32(..12) {
             0..5 => {
                 let name = self.pick(["EXPIRE", "PEXPIRE", "EXPIREAT", "PEXPIREAT"]);
