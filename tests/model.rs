@@ -78,7 +78,7 @@ fn edits_of_every_family_give_the_same_content_elsewhere() {
     let few_here = generator.rng.bool();
     shard.owner.keyspace.set_thresholds(if few_here { few } else { many });
     replica.set_thresholds(if few_here { many } else { few });
-    let mut frozen = None;
+    let (mut frozen, mut compared) = (None, 0);
     for step in 0..operations {
         any_operation(&mut generator, &mut shard);
         replay(&mut shard, &mut replica);
@@ -87,12 +87,14 @@ fn edits_of_every_family_give_the_same_content_elsewhere() {
         }
         if generator.rng.u32(..20) == 0 {
             let pieces = generator.rng.usize(1..4);
-            go_on_saving(&mut frozen, &mut shard.owner.keyspace, pieces, &format!("step {step} of seed {seed}"));
+            let when = format!("step {step} of seed {seed}");
+            compared += u32::from(go_on_saving(&mut frozen, &mut shard.owner.keyspace, pieces, &when));
         }
     }
     while shard.owner.keyspace.expire_due(shard.now, 7) > 0 {}
     replay(&mut shard, &mut replica);
     assert_alike(&shard.owner.keyspace, &replica, &format!("the end of seed {seed}"));
+    assert!(compared > 0, "no moment was saved to its end");
 }
 
 fn few() -> Thresholds {
@@ -111,6 +113,9 @@ fn few() -> Thresholds {
 fn any_operation(generator: &mut Generator, shard: &mut Shard) {
     let command = generator.command();
     match generator.rng.u32(..20) {
+        _ if generator.rng.u32(..300) == 0 => {
+            shard.execute(&many_elements(generator));
+        }
         0 => {
             let (key, ms) = (generator.any_key(), generator.rng.u64(1..2000).to_string());
             shard.execute(&[b"PEXPIRE", &key[..], ms.as_bytes()]);
@@ -130,6 +135,25 @@ fn any_operation(generator: &mut Generator, shard: &mut Shard) {
             shard.call(&command).expect("a shard always answers");
         }
     }
+}
+
+/// So many that a large collection has many nodes, now and then more than a snapshot saves in one piece.
+fn many_elements(generator: &mut Generator) -> support::Command {
+    let rng = &mut generator.rng;
+    let [name, key] = [["RPUSH", "l"], ["SADD", "s"], ["HSET", "h"], ["ZADD", "z"]][rng.usize(..4)];
+    let count = if rng.u32(..20) == 0 { 5_000 } else { rng.usize(20..400) };
+    let mut command = vec![name.into(), format!("{key}{}", rng.u32(..4)).into_bytes()];
+    for _ in 0..count {
+        let element = rng.u32(..10_000);
+        if name == "ZADD" {
+            command.push(rng.i32(-1_000..1_000).to_string().into_bytes());
+        }
+        command.push(if rng.bool() { element.to_string() } else { format!("element-{element:040}") }.into_bytes());
+        if name == "HSET" {
+            command.push(rng.u32(..).to_string().into_bytes());
+        }
+    }
+    command
 }
 
 #[track_caller]
@@ -152,23 +176,24 @@ fn digests(keyspace: &Keyspace) -> Vec<(usize, u64)> {
     (0..keyspace.databases()).map(Db).map(|db| (keyspace.len(db), keyspace.digest(db))).collect()
 }
 
-/// Freezes, or walks on; at the end of the walk, what it saved must be that moment.
-fn go_on_saving(moment: &mut Option<Moment>, keyspace: &mut Keyspace, pieces: usize, when: &str) {
+/// Freezes, or walks on; at the end of the walk, what it saved must be that moment. Whether it was the end.
+fn go_on_saving(moment: &mut Option<Moment>, keyspace: &mut Keyspace, pieces: usize, when: &str) -> bool {
     let Some(running) = moment else {
         keyspace.freeze();
         *moment = Some(Moment { digests: digests(keyspace), saved: Vec::new() });
-        return;
+        return false;
     };
     let has_more = keyspace.walk_frozen(pieces);
     running.saved.extend(keyspace.take_frozen(Vec::new()).0);
     if has_more {
-        return;
+        return false;
     }
     let mut loaded = Keyspace::new(keyspace.databases(), keyspace.seed() ^ 2);
     loaded.replay_all(&running.saved).expect("what a shard saved can be read");
     loaded.check_invariants();
     assert!(digests(&loaded) == running.digests, "what was frozen, saved until {when}");
     *moment = None;
+    true
 }
 
 /// Time goes on for both; sometimes the shard gets to removing what is due, sometimes not: nobody may notice.
