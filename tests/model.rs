@@ -1,5 +1,6 @@
 //! A shard against the simplest model of itself: a map of strings and deadlines with a clock of its own.
-//! Also: the edits a shard wrote, replayed into an empty keyspace, give the same content.
+//! Also, for commands of all families: the edits a shard wrote, replayed into an empty keyspace, give the same content,
+//! and so does a moment that was frozen while commands went on.
 //!
 //! `SHARDIS_MODEL_OPERATIONS=1000000` for the long form, `SHARDIS_MODEL_SEED=n` to repeat a run.
 
@@ -7,9 +8,12 @@ mod support;
 
 use fastrand::Rng;
 use shards::keyspace::Keyspace;
+use shards::types::Thresholds;
 use shards::units::Db;
 use std::collections::HashMap;
 use support::Resp;
+use support::commands::{Generator, carry, is_carry};
+use support::script::Target;
 use support::shard::Shard;
 
 #[test]
@@ -60,6 +64,136 @@ fn the_same_seed_gives_the_same_edits() {
     let (first, second) = (run(), run());
     assert!(!first.is_empty(), "nothing was written");
     assert!(first == second, "two runs of one seed differ");
+}
+
+#[test]
+fn edits_of_every_family_give_the_same_content_elsewhere() {
+    let operations = support::from_env("SHARDIS_MODEL_OPERATIONS", 30_000);
+    let seed = support::seed("SHARDIS_MODEL_SEED");
+    let mut shard = Shard::new(seed);
+    let mut generator = Generator { rng: Rng::with_seed(seed), transactions: false };
+    // Small collections are large here and there, and none of it shows.
+    let mut replica = Keyspace::new(shard.owner.keyspace.databases(), seed ^ 1);
+    let (few, many) = (few(), Thresholds::default());
+    let few_here = generator.rng.bool();
+    shard.owner.keyspace.set_thresholds(if few_here { few } else { many });
+    replica.set_thresholds(if few_here { many } else { few });
+    let (mut frozen, mut compared) = (None, 0);
+    for step in 0..operations {
+        any_operation(&mut generator, &mut shard);
+        replay(&mut shard, &mut replica);
+        if step % 500 == 0 {
+            assert_alike(&shard.owner.keyspace, &replica, &format!("step {step} of seed {seed}"));
+        }
+        if generator.rng.u32(..20) == 0 {
+            let pieces = generator.rng.usize(1..4);
+            let when = format!("step {step} of seed {seed}");
+            compared += u32::from(go_on_saving(&mut frozen, &mut shard.owner.keyspace, pieces, &when));
+        }
+    }
+    while shard.owner.keyspace.expire_due(shard.now, 7) > 0 {}
+    replay(&mut shard, &mut replica);
+    assert_alike(&shard.owner.keyspace, &replica, &format!("the end of seed {seed}"));
+    assert!(compared > 0, "no moment was saved to its end");
+}
+
+fn few() -> Thresholds {
+    Thresholds {
+        hash_entries: 5,
+        hash_value_bytes: 20,
+        list_node: 3,
+        set_integers: 5,
+        sorted_set_entries: 5,
+        sorted_set_value_bytes: 20,
+        ..Thresholds::default()
+    }
+}
+
+/// A random command, or time that passes, or a deadline soon.
+fn any_operation(generator: &mut Generator, shard: &mut Shard) {
+    let command = generator.command();
+    match generator.rng.u32(..20) {
+        _ if generator.rng.u32(..300) == 0 => {
+            shard.execute(&many_elements(generator));
+        }
+        0 => {
+            let (key, ms) = (generator.any_key(), generator.rng.u64(1..2000).to_string());
+            shard.execute(&[b"PEXPIRE", &key[..], ms.as_bytes()]);
+        }
+        1 => {
+            shard.now.steady_ms += generator.rng.u64(..400);
+            if generator.rng.bool() {
+                let limit = generator.rng.usize(1..10);
+                shard.owner.keyspace.expire_due(shard.now, limit);
+            }
+            shard.owner.keyspace.reclaim(1);
+        }
+        _ if is_carry(&command) => {
+            carry(&command, |args| shard.execute(&args));
+        }
+        _ => {
+            shard.call(&command).expect("a shard always answers");
+        }
+    }
+}
+
+/// So many that a large collection has many nodes, now and then more than a snapshot saves in one piece.
+fn many_elements(generator: &mut Generator) -> support::Command {
+    let rng = &mut generator.rng;
+    let [name, key] = [["RPUSH", "l"], ["SADD", "s"], ["HSET", "h"], ["ZADD", "z"]][rng.usize(..4)];
+    let count = if rng.u32(..20) == 0 { 5_000 } else { rng.usize(20..400) };
+    let mut command = vec![name.into(), format!("{key}{}", rng.u32(..4)).into_bytes()];
+    for _ in 0..count {
+        let element = rng.u32(..10_000);
+        if name == "ZADD" {
+            command.push(rng.i32(-1_000..1_000).to_string().into_bytes());
+        }
+        command.push(if rng.bool() { element.to_string() } else { format!("element-{element:040}") }.into_bytes());
+        if name == "HSET" {
+            command.push(rng.u32(..).to_string().into_bytes());
+        }
+    }
+    command
+}
+
+#[track_caller]
+fn assert_alike(a: &Keyspace, b: &Keyspace, when: &str) {
+    for db in (0..a.databases()).map(Db) {
+        assert_eq!(a.len(db), b.len(db), "keys of {db:?}, {when}");
+        assert_eq!(a.digest(db), b.digest(db), "digests of {db:?}, {when}");
+    }
+    a.check_invariants();
+    b.check_invariants();
+}
+
+/// A moment that is being saved: what it was like, and what is saved of it.
+struct Moment {
+    digests: Vec<(usize, u64)>,
+    saved: Vec<u8>,
+}
+
+fn digests(keyspace: &Keyspace) -> Vec<(usize, u64)> {
+    (0..keyspace.databases()).map(Db).map(|db| (keyspace.len(db), keyspace.digest(db))).collect()
+}
+
+/// Freezes, or walks on; at the end of the walk, what it saved must be that moment. Whether it was the end.
+fn go_on_saving(moment: &mut Option<Moment>, keyspace: &mut Keyspace, pieces: usize, when: &str) -> bool {
+    let Some(running) = moment else {
+        keyspace.freeze();
+        *moment = Some(Moment { digests: digests(keyspace), saved: Vec::new() });
+        return false;
+    };
+    let has_more = keyspace.walk_frozen(pieces);
+    running.saved.extend(keyspace.take_frozen(Vec::new()).0);
+    if has_more {
+        return false;
+    }
+    let mut loaded = Keyspace::new(keyspace.databases(), keyspace.seed() ^ 2);
+    loaded.replay_all(&running.saved).expect("what a shard saved can be read");
+    loaded.check_invariants();
+    assert!(digests(&loaded) == running.digests, "what was frozen, saved until {when}");
+    *moment = None;
+    true
 }
 
 /// Time goes on for both; sometimes the shard gets to removing what is due, sometimes not: nobody may notice.

@@ -14,12 +14,13 @@ BRIEF_SLACK_MS = 2_000  # from a deadline to the latest time the key may still b
 
 
 class State:
-    """Of a key that is there: its value and its deadline (wall clock, milliseconds), if any."""
+    """Of a key that is there: its value (a collection's digest) and its deadline (wall clock, milliseconds), if any."""
 
-    __slots__ = ("value", "deadline", "brief", "op")
+    __slots__ = ("value", "deadline", "brief", "op", "content")
 
-    def __init__(self, value, deadline=None, brief=0, op=None):
+    def __init__(self, value, deadline=None, brief=0, op=None, content=None):
         self.value = value
+        self.content = content  # a collection as it is after the latest operation, for whoever makes the next
         self.deadline = deadline
         self.brief = brief  # milliseconds to live, if that may end before it is read
         self.op = op  # that set it

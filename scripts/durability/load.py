@@ -9,9 +9,15 @@ import random
 import socket
 import time
 
+from durability.contents import READS, List, Pairs, read
 from durability.history import History, Op, Slots, State, Twins
 
 STRINGS, COUNTERS, BRIEFS = 20, 4, 4
+KINDS = {b"h": b"hash", b"l": b"list", b"c": b"set", b"z": b"zset"}  # by the first letter of a key
+SMALL, LARGE = 3, 2  # collections of each kind
+# Elements of a small collection, which is small in the server, too, and of a large one: beyond, most go.
+SMALL_MAX, LARGE_MAX = 40, 3_000
+LARGE_CHANGES = 0.15  # of the operations on collections
 OUTSTANDING_MAX = 48  # operations of one connection without their answers
 VALUE_BYTES_MAX = 12_000  # a string is not appended to beyond
 TWIN_WRITERS = 4
@@ -37,13 +43,16 @@ class Writer:
         self.strings = [b"s%d" % at for at in range(STRINGS)]
         self.counters = [b"n%d" % at for at in range(COUNTERS)]
         self.briefs = [b"b%d" % at for at in range(BRIEFS)]
+        names = [(kind, size, at) for kind in KINDS for size, count in ((b"", SMALL), (b"+", LARGE)) for at in range(count)]
+        self.collections = [kind + size + b"%d" % at for kind, size, at in names]
         self.kinds = [
             (self.set, 30), (self.append, 12), (self.delete, 6), (self.expire, 6), (self.increment, 10),
             (self.rename, 5), (self.set_several, 8), (self.set_brief, 3), (self.get, 4),
+            (self.add, 22), (self.take, 12), (self.rename_collection, 2),
         ]  # fmt: skip
 
     def names(self):
-        return self.strings + self.counters + self.briefs
+        return self.strings + self.counters + self.briefs + self.collections
 
     def next(self, calm=False):
         """The next operation. `calm`: none that empties the database."""
@@ -109,21 +118,23 @@ class Writer:
 
     def delete(self):
         keys = self.random.sample(self.strings, self.random.randint(1, 3)) + self.random.sample(self.counters, 1)
+        if self.random.random() < 0.2:
+            keys.append(self.random.choice(self.collections))
         there = sum(key in self.state for key in keys)
         for key in keys:
             self.change(key, None)
         return command("DEL", *keys), b":%d\r\n" % there
 
     def expire(self):
-        key = self.random.choice(self.strings)
+        key = self.random.choice(self.random.choice([self.strings, self.collections]))
         before = self.state.get(key)
         if before is None:
             return command("PERSIST", key), b":0\r\n"
         if before.deadline is not None and self.random.random() < 0.5:
-            self.change(key, State(before.value))
+            self.change(key, State(before.value, content=before.content))
             return command("PERSIST", key), b":1\r\n"
         seconds = self.random.randint(10, 10_000) * 100
-        self.change(key, State(before.value, time.time() * 1_000 + seconds * 1_000))
+        self.change(key, State(before.value, time.time() * 1_000 + seconds * 1_000, content=before.content))
         return command("EXPIRE", key, seconds), b":1\r\n"
 
     def increment(self):
@@ -155,6 +166,85 @@ class Writer:
         key, value, brief = self.random.choice(self.briefs), self.value(), self.random.randint(50, 3_000)
         self.change(key, State(value, time.time() * 1_000 + brief, brief, self))
         return command("SET", key, value, "PX", brief), OK
+
+    def collection(self):
+        """One of them, what is in it, and how many of its elements an operation is about."""
+        is_large = self.random.random() < LARGE_CHANGES
+        key = self.random.choice([key for key in self.collections if (key[1:2] == b"+") == is_large])
+        before = self.state.get(key)
+        kind = KINDS[key[:1]]
+        content = before.content if before else List() if kind == b"list" else Pairs(kind)
+        most = LARGE_MAX if is_large else SMALL_MAX
+        return key, before, content, most, self.random.randint(1, most // 8)
+
+    def change_collection(self, key, before, content):
+        deadline = before.deadline if before else None
+        self.change(key, State(content.value(), deadline, content=content) if len(content) else None)
+
+    def element(self, most):
+        """Few, so that they meet. The longest make a collection large by themselves."""
+        number = self.random.randrange(most * 3 // 2)
+        return b"%d" % number if number % 3 else b"element-%d-" % number + POOL[: number % (90 if most == LARGE_MAX else 30)]
+
+    def add(self):
+        key, before, content, most, count = self.collection()
+        if len(content) + count > most:
+            return self.take_most(key, before, content)
+        elements = [self.element(most) for _ in range(count)]
+        if content.kind == b"list":
+            name, push = self.random.choice([("RPUSH", content.push_right), ("LPUSH", content.push_left)])
+            for element in elements:
+                push(element)
+            words, reply = elements, len(content)
+        elif content.kind == b"set":
+            name, words = "SADD", elements
+            reply = sum([content.put(member, b"") for member in elements])
+        else:
+            values = [b"%d" % self.random.randrange(-1_000_000, 1_000_000) for _ in elements]
+            reply = sum([content.put(*pair) for pair in zip(elements, values)])
+            if content.kind == b"hash":
+                name, words = "HSET", [word for pair in zip(elements, values) for word in pair]
+            else:
+                name, words = "ZADD", [word for pair in zip(values, elements) for word in pair]
+        self.change_collection(key, before, content)
+        return command(name, key, *words), b":%d\r\n" % reply
+
+    def take(self):
+        key, before, content, most, count = self.collection()
+        if content.kind == b"list":
+            return self.pop(key, before, content, count) if before else self.add()
+        elements = [self.element(most) for _ in range(count)]
+        reply = sum([content.remove(element) for element in elements])
+        if reply:
+            self.change_collection(key, before, content)
+        return command({b"hash": "HDEL", b"set": "SREM", b"zset": "ZREM"}[content.kind], key, *elements), b":%d\r\n" % reply
+
+    def pop(self, key, before, content, count):
+        name, pop = self.random.choice([("LPOP", content.pop_left), ("RPOP", content.pop_right)])
+        popped = [pop() for _ in range(min(count, len(content)))]
+        self.change_collection(key, before, content)
+        reply = b"".join(b"$%d\r\n%s\r\n" % (len(element), element) for element in popped)
+        return command(name, key, count), b"*%d\r\n" % len(popped) + reply
+
+    def take_most(self, key, before, content):
+        if content.kind == b"list" and self.random.random() < 0.7:
+            return self.pop(key, before, content, len(content) * 3 // 4)
+        self.change(key, None)
+        return command(self.random.choice(["DEL", "UNLINK"]), key), b":%d\r\n" % (before is not None)
+
+    def rename_collection(self):
+        there = [key for key in self.collections if key in self.state]
+        if not there:
+            return self.add()
+        key = self.random.choice(there)
+        to = self.random.choice([other for other in self.collections if other[:2] == key[:2] or other[:1] == key[:1]])
+        if (key[1:2] == b"+") != (to[1:2] == b"+"):
+            to = key
+        if key != to:
+            moved = self.state[key]
+            self.change(to, moved)
+            self.change(key, None)
+        return command("RENAME", key, to), OK
 
     def get(self):
         key = self.random.choice(self.strings)
@@ -408,15 +498,27 @@ def read_everything(port, databases):
         begun_ms = time.time() * 1_000
         for number in range(databases):
             names = client.call(("SELECT", number), ("KEYS", "*"))[1]
-            words = [(what, name) for name in names for what in ("GET", "PTTL")]
+            kinds = client.call(*(("TYPE", name) for name in names)) if names else []
+            there = [(name, kind) for name, kind in zip(names, kinds) if kind != b"none"]
+            words = [words for name, kind in there for words in ((READS[kind][0], name, *READS[kind][1:]), ("PTTL", name))]
             replies = client.call(*words) if words else []
-            for name, value, ttl in zip(names, replies[::2], replies[1::2]):
-                if value is not None and ttl != -2:  # it expired in between
-                    deadline = time.time() * 1_000 + ttl if ttl >= 0 else None
-                    found[number, name] = State(value, deadline)
+            for (name, kind), value, ttl in zip(there, replies[::2], replies[1::2]):
+                if value in (None, []) or ttl == -2:  # it expired in between
+                    continue
+                deadline = time.time() * 1_000 + ttl if ttl >= 0 else None
+                content = None if kind == b"string" else read(kind, value)
+                found[number, name] = State(content.value() if content else value, deadline, content=content)
     finally:
         client.close()
     return found, (begun_ms, time.time() * 1_000)
+
+
+def digest(port):
+    client = Client(port)
+    try:
+        return client.call(("DEBUG", "DIGEST"))[0]
+    finally:
+        client.close()
 
 
 class World:
@@ -445,6 +547,16 @@ class World:
 
     def load(self, port, seed):
         return Load(port, seed, self.connections, self.history, self.twins, self.databases)
+
+    def end_briefs(self, port):
+        """Removes what may expire by itself before long."""
+        client = Client(port)
+        for (number, name), state in list(self.found.items()):
+            if state.brief:
+                client.call(("SELECT", number), ("DEL", name))
+                del self.found[number, name]
+        client.close()
+        self.begin()
 
     def verify(self, port, shards):
         """Reads everything and compares; what is there is the truth from here on."""

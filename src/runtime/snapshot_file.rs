@@ -19,24 +19,48 @@ pub fn temporary_name(number: u64) -> String {
     format!("{number:020}.snapshot.new")
 }
 
-/// Puts away what the manifest doesn't name: snapshots that have been replaced go to the archive, if there is one; those that were
-/// not finished on all shards are removed.
+/// At a start: puts away what the manifest doesn't name. Snapshots that have been replaced go to the archive, if there is one; those
+/// that were not finished on all shards are removed.
 pub fn put_away_others(directory: &Path, current: Option<u64>, archive: Option<&Path>) -> io::Result<()> {
-    for entry in std::fs::read_dir(directory)? {
-        let path = entry?.path();
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let number = name.strip_suffix(".snapshot").and_then(|number| number.parse::<u64>().ok());
-        match (number, current) {
-            (Some(number), Some(current)) if number == current => {}
-            (Some(number), Some(current)) if number < current && archive.is_some() => {
-                move_to(&path, archive.expect("just looked at"))?;
-            }
-            (Some(_), _) => std::fs::remove_file(&path)?,
-            (None, _) if name.ends_with(".snapshot.new") => std::fs::remove_file(&path)?,
-            (None, _) => {}
+    for (path, number, is_whole) in files(directory)? {
+        match current {
+            Some(current) if number == current && is_whole => {}
+            Some(current) if number < current => put_away(&path, is_whole, archive)?,
+            _ => std::fs::remove_file(&path)?,
         }
     }
     Ok(())
+}
+
+/// While serving: the same for snapshots before `current`. The next one may be on its way already, or even be named by the
+/// manifest, when this comes to be done.
+pub fn put_away_replaced(directory: &Path, current: u64, archive: Option<&Path>) -> io::Result<()> {
+    let older = files(directory)?.into_iter().filter(|(_, number, _)| *number < current);
+    older.into_iter().try_for_each(|(path, _, is_whole)| match put_away(&path, is_whole, archive) {
+        // The same for the snapshot behind this one may be under way, too.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    })
+}
+
+fn put_away(path: &Path, is_whole: bool, archive: Option<&Path>) -> io::Result<()> {
+    match archive {
+        Some(archive) if is_whole => move_to(path, archive),
+        _ => std::fs::remove_file(path),
+    }
+}
+
+/// The snapshots of a directory: path, number, and whether it is under its last name.
+fn files(directory: &Path) -> io::Result<Vec<(PathBuf, u64, bool)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let is_whole = !name.ends_with(".new");
+        let number = name.strip_suffix(".new").unwrap_or(&name).strip_suffix(".snapshot");
+        found.extend(number.and_then(|number| number.parse().ok()).map(|number| (path, number, is_whole)));
+    }
+    Ok(found)
 }
 
 /// Fills `keyspace`, which is made anew with the hash functions that the snapshot was written with, so that its entries come in
@@ -129,4 +153,42 @@ impl SnapshotFile {
 
 fn refused(path: &Path, position: u64, why: &str) -> String {
     format!("the snapshot {} is damaged at byte {position}, so the start is refused: {why}", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(directory).expect("it can be read");
+        let name = |entry: io::Result<std::fs::DirEntry>| entry.expect("an entry").file_name().to_string_lossy().into();
+        let mut names: Vec<String> = entries.map(name).collect();
+        names.sort();
+        names
+    }
+
+    fn with_files() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().expect("a directory");
+        let files = [file_name(1), file_name(2), temporary_name(2), file_name(3), file_name(4), temporary_name(5)];
+        for name in files.iter().map(String::as_str).chain(["00000000000000000001.wal"]) {
+            std::fs::write(directory.path().join(name), "").expect("it can be written");
+        }
+        directory
+    }
+
+    #[test]
+    fn the_snapshot_after_the_one_that_others_make_room_for_stays() {
+        let directory = with_files();
+        put_away_replaced(directory.path(), 3, None).expect("files can be removed");
+        let kept = ["00000000000000000001.wal".to_string(), file_name(3), file_name(4), temporary_name(5)];
+        assert_eq!(names(directory.path()), kept);
+    }
+
+    #[test]
+    fn a_start_leaves_what_the_manifest_names_and_archives_what_it_named() {
+        let (directory, archive) = (with_files(), tempfile::tempdir().expect("a directory"));
+        put_away_others(directory.path(), Some(3), Some(archive.path())).expect("files can be moved");
+        assert_eq!(names(directory.path()), ["00000000000000000001.wal".to_string(), file_name(3)]);
+        assert_eq!(names(archive.path()), [file_name(1), file_name(2)]);
+    }
 }

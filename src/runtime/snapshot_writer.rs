@@ -15,7 +15,7 @@ use super::prepare::sync_directory;
 use super::recovery::LogPlace;
 use super::ring::Ring;
 use super::scribe::Scribe;
-use super::snapshot_file::{file_name, put_away_others, temporary_name};
+use super::snapshot_file::{file_name, put_away_replaced, temporary_name};
 use crate::core::{Core, Ended, FROZEN_BYTES_MAX, Growth, Running};
 use shards::snapshot::{BlockWriter, SNAPSHOT_BLOCK_BYTES, SnapshotHeader};
 use shards::units::ShardId;
@@ -351,7 +351,7 @@ impl SnapshotWriter {
         let (directory, archive) = (self.place.directory.clone(), self.archive.clone());
         log.recycle(*last, archive.clone());
         self.background.spawn(
-            move || put_away_others(&directory, Some(number), archive.as_deref()),
+            move || put_away_replaced(&directory, number, archive.as_deref()),
             |done| {
                 if let Err(error) = done {
                     tracing::error!("removing a snapshot that was replaced: {error}");
