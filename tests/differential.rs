@@ -4,6 +4,9 @@
 //! `SHARDIS_DIFF_COMMANDS=1000000` for the long form, `SHARDIS_DIFF_SEED=n` to repeat a run.
 #![allow(clippy::disallowed_methods, reason = "shrinking a difference is bounded in real time")]
 
+mod differential {
+    pub mod streams;
+}
 mod support;
 
 use fastrand::Rng;
@@ -69,7 +72,7 @@ fn compare(start: impl Fn() -> Subject, wanted: usize) -> Result<(), String> {
     }
     let seed = support::seed("SHARDIS_DIFF_SEED");
     let mut pair = Pair::new(start(), Server::redis(&[]));
-    let mut generator = Generator { rng: Rng::with_seed(seed), transactions: pair.has_connections() };
+    let mut generator = Generator { rng: Rng::with_seed(seed), transactions: pair.has_connections(), next_id: 0 };
     let mut history: Vec<Command> = Vec::new();
     while history.len() < wanted {
         let first = history.len();
@@ -276,6 +279,7 @@ fn alike_alone(args: &Command, ours: &Resp, oracle: &Resp) -> bool {
         },
         // Four arguments are too many in 7.0; the fourth is an option from 7.2 on.
         "ZRANK" | "ZREVRANK" => args.len() == 4 && ours.is_error() && oracle.is_error(),
+        name if name.starts_with('X') => differential::streams::alike(ours, oracle),
         "RANDOMKEY" => matches!((ours, oracle), (Resp::Bulk(_), Resp::Bulk(_))),
         "OBJECT" => {
             args.get(1).is_some_and(|sub| sub.eq_ignore_ascii_case(b"IDLETIME")) && {
@@ -290,6 +294,8 @@ fn alike_alone(args: &Command, ours: &Resp, oracle: &Resp) -> bool {
 struct Generator {
     rng: Rng,
     transactions: bool,
+    /// Of entries of streams.
+    next_id: u64,
 }
 
 impl Generator {
@@ -340,7 +346,8 @@ impl Generator {
             52..62 => self.hashes(),
             62..73 => self.lists(),
             73..82 => self.sets(),
-            82..97 => self.sorted_sets(),
+            82..92 => self.sorted_sets(),
+            92..97 => self.streams(),
             _ => self.whole(),
         }
     }

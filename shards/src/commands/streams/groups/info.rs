@@ -78,7 +78,7 @@ pub(in super::super) fn reply_full(reply: &mut Reply<'_>, stream: StreamRef<'_>,
         reply_progress(reply, stream, group);
         reply.bulk(b"pel-count");
         reply.integer(group.pending_len() as i64);
-        reply.bulk(b"pel");
+        reply.bulk(b"pending");
         let mut found = Found::default();
         let mut out = Reply::new(&mut found.bytes, reply.protocol());
         for pending in group.pending_from(StreamId::MIN).take(count) {
@@ -105,7 +105,7 @@ fn reply_consumer(reply: &mut Reply<'_>, group: &Group, consumer: &Consumer, cou
     reply.integer(consumer.seen_ms() as i64);
     reply.bulk(b"pel-count");
     reply.integer(consumer.pending_len() as i64);
-    reply.bulk(b"pel");
+    reply.bulk(b"pending");
     reply.array(consumer.pending_len().min(count));
     for pending in group.pending_of_consumer(consumer, StreamId::MIN).take(count) {
         reply.array(3);
