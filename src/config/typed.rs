@@ -214,6 +214,8 @@ fn thresholds(s: &Settings) -> Thresholds {
         set_integers: size("set-max-intset-entries"),
         sorted_set_entries: size("zset-max-listpack-entries"),
         sorted_set_value_bytes: size("zset-max-listpack-value"),
+        stream_node_bytes: usize::try_from(s.bytes("stream-node-max-bytes")).unwrap_or(usize::MAX),
+        stream_node_entries: size("stream-node-max-entries"),
         ..Thresholds::default()
     }
 }

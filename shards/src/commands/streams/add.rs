@@ -1,6 +1,7 @@
 //! Entries come and go: XADD, XDEL, XTRIM, XSETID.
 
 use super::arguments::{References, TrimOptions, WantedId, strict_id, wanted_id};
+use super::settings::Producer;
 use super::{read_to_write, reply_id};
 use crate::call::{Args, Call};
 use crate::error::{CommandError, CommandResult, NO_SUCH_KEY, SYNTAX};
@@ -13,22 +14,26 @@ const ENTRY_BYTES_MAX: usize = 1 << 30;
 
 /// What stands before the fields of XADD.
 #[derive(Default)]
-struct AddOptions {
+struct AddOptions<'a> {
     no_stream_made: bool,
     references: References,
+    producer: Option<Producer<'a>>,
     trim: TrimOptions,
 }
 
-impl AddOptions {
+impl<'a> AddOptions<'a> {
     /// Where the id is, too.
-    fn parse(args: &Args<'_>) -> Result<(AddOptions, WantedId, usize), CommandError> {
+    fn parse(args: &Args<'a>) -> Result<(AddOptions<'a>, WantedId, usize), CommandError> {
         let mut options = AddOptions::default();
         let mut at = 2;
         while at < args.len() {
             if args.at(at) == b"*" {
                 return Ok((options, WantedId::Any, at));
             }
-            let used = options.trim.parse(args, at)?;
+            let mut used = options.trim.parse(args, at)?;
+            if used == 0 {
+                used = Producer::parse(args, at, &mut options.producer)?;
+            }
             if used > 0 {
                 at += used;
             } else if args.is(at, "nomkstream") {
@@ -46,11 +51,13 @@ impl AddOptions {
     }
 }
 
-/// `XADD key [NOMKSTREAM] [KEEPREF|DELREF|ACKED] [MAXLEN|MINID [=|~] threshold [LIMIT count]] *|id field value [field value ...]`
+/// `XADD key [NOMKSTREAM] [KEEPREF|DELREF|ACKED] [IDMPAUTO producer | IDMP producer iid]
+/// [MAXLEN|MINID [=|~] threshold [LIMIT count]] *|id field value [field value ...]`
 pub(super) fn xadd(call: &mut Call<'_>) -> CommandResult {
     const LEAST: CommandError = CommandError::new("ERR The ID specified in XADD must be greater than 0-0");
     const EXHAUSTED: CommandError =
         CommandError::new("ERR The stream has exhausted the last possible ID, unable to add more items");
+    const OWN_ID: CommandError = CommandError::new("ERR IDMP/IDMPAUTO can be used only with auto-generated IDs");
     let (options, wanted, id_at) = AddOptions::parse(&call.args)?;
     let trim = options.trim.finish(call.keyspace.thresholds().stream_node_entries)?;
     let fields = call.args.from(id_at + 1);
@@ -60,14 +67,28 @@ pub(super) fn xadd(call: &mut Call<'_>) -> CommandResult {
     if wanted == WantedId::Whole(StreamId::MIN) {
         return Err(LEAST);
     }
+    if options.producer.is_some() && wanted != WantedId::Any {
+        return Err(OWN_ID);
+    }
     let key = call.args.at(1);
-    let Some(last) = read_to_write(call.keyspace, call.db, key, call.now)?
-        .map(StreamRef::last_id)
-        .or_else(|| (!options.no_stream_made).then_some(StreamId::MIN))
-    else {
+    let stream = read_to_write(call.keyspace, call.db, key, call.now)?;
+    if stream.is_none() && options.no_stream_made {
         call.reply.null();
         return Ok(());
-    };
+    }
+    let producer = options.producer.map(|producer| (producer.name, producer.iid(&fields)));
+    if let (Some(stream), Some((name, iid))) = (stream, &producer)
+        && let Some(idempotence) = stream.idempotence()
+        && let Some(id) = idempotence.get(name, iid, call.now.wall_ms)
+    {
+        let (added, duplicates) = (idempotence.added(), idempotence.duplicates().saturating_add(1));
+        let mut changes = Vec::new();
+        StreamChange::ProducedCounts { added, duplicates }.encode(&mut changes);
+        call.write_collection(key, Kind::Stream, &changes);
+        reply_id(&mut call.reply, id);
+        return Ok(());
+    }
+    let last = stream.map_or(StreamId::MIN, StreamRef::last_id);
     if last == StreamId::MAX {
         return Err(EXHAUSTED);
     }
@@ -78,6 +99,9 @@ pub(super) fn xadd(call: &mut Call<'_>) -> CommandResult {
     }
     let mut changes = Vec::with_capacity(bytes + 5 * fields.len() + 24);
     StreamChange::encode_append(id, Pairs { fields }, &mut changes);
+    if let Some((name, iid)) = &producer {
+        StreamChange::Produced { producer: name, iid, id, at_ms: call.now.wall_ms }.encode(&mut changes);
+    }
     call.write_collection(key, Kind::Stream, &changes);
     if let Some((keep, precision)) = trim {
         trim_stream(call, key, keep, precision, options.references);

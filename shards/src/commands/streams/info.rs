@@ -7,7 +7,7 @@ use crate::numbers::integer;
 use crate::reply::Reply;
 use crate::row::{KeyUse, Keys, Route, Row, Traits};
 use crate::types::View;
-use crate::types::stream::{StreamId, StreamRef};
+use crate::types::stream::{Idempotence, StreamId, StreamRef};
 
 pub(super) const KEY: Keys = Keys::Range { first: 2, last: 2, step: 1, usage: KeyUse::Read };
 
@@ -65,8 +65,12 @@ fn stream(call: &mut Call<'_>) -> CommandResult {
     }
     let count = if count == 0 { usize::MAX } else { count };
     let reply = &mut call.reply;
-    reply.map(if is_full { 9 } else { 10 });
+    let idempotence = stream.idempotence().filter(|idempotence| idempotence.is_used());
+    reply.map(if is_full { 9 } else { 10 } + if idempotence.is_some() { 6 } else { 0 });
     figures(reply, stream);
+    if let Some(idempotence) = idempotence {
+        producers(reply, idempotence, call.now.wall_ms);
+    }
     if is_full {
         reply.bulk(b"entries");
         reply_entries(reply, stream.range(StreamId::MIN, StreamId::MAX), count);
@@ -105,4 +109,20 @@ fn figures(reply: &mut Reply<'_>, stream: StreamRef<'_>) {
     reply.integer(stream.entries_added() as i64);
     reply.bulk(b"recorded-first-entry-id");
     reply_id(reply, stream.first_id());
+}
+
+/// Six more, once anybody asked for it.
+fn producers(reply: &mut Reply<'_>, idempotence: &Idempotence, now_ms: u64) {
+    let (producers, ids) = idempotence.counts(now_ms);
+    for (name, value) in [
+        (&b"idmp-duration"[..], idempotence.duration_s()),
+        (b"idmp-maxsize", idempotence.ids_max()),
+        (b"pids-tracked", producers as u64),
+        (b"iids-tracked", ids as u64),
+        (b"iids-added", idempotence.added()),
+        (b"iids-duplicates", idempotence.duplicates()),
+    ] {
+        reply.bulk(name);
+        reply.integer(value as i64);
+    }
 }

@@ -7,7 +7,6 @@ mod info;
 mod read;
 mod settings;
 
-use crate::call::Call;
 use crate::error::CommandError;
 use crate::keyspace::Keyspace;
 use crate::reply::Reply;
@@ -26,7 +25,7 @@ const READ_WAITS: Traits = READ.and(Traits::BLOCKING).and(Traits::MOVABLE_KEYS);
 pub const ROWS: &[Row] = &[
     <Row>::new("xadd", -5, GROWS_FAST, add::xadd).key(KeyUse::ReadWrite)
         .docs("stream", "5.0.0", "O(1), and O(N) for N entries trimmed", "Appends an entry to a stream, which is made when it doesn't exist."),
-    <Row>::new("xcfgset", -4, WRITE_FAST, settings::xcfgset).key(KeyUse::ReadWrite)
+    <Row>::new("xcfgset", -2, WRITE_FAST, settings::xcfgset).key(KeyUse::ReadWrite)
         .docs("stream", "8.6.0", "O(1)", "Sets for how long, and how many, ids of its producers a stream remembers."),
     <Row>::new("xdel", -3, WRITE_FAST, add::xdel).key(KeyUse::Write)
         .docs("stream", "5.0.0", "O(N) for N ids", "Deletes entries by their ids."),

@@ -70,6 +70,9 @@ impl<'a> ReadOptions<'a> {
             CommandError::new("ERR The GROUP option is only supported by XREADGROUP. You called XREAD instead.");
         const NO_ACK: CommandError =
             CommandError::new("ERR The NOACK option is only supported by XREADGROUP. You called XREAD instead.");
+        const UNBALANCED: CommandError = CommandError::new(
+            "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified.",
+        );
         const CLAIM: CommandError =
             CommandError::new("ERR The CLAIM option is only supported by XREADGROUP. You called XREAD instead.");
         let args = &call.args;
@@ -84,7 +87,7 @@ impl<'a> ReadOptions<'a> {
                     options.keys_at = at + 1;
                     let behind = args.len() - options.keys_at;
                     if behind % 2 != 0 {
-                        return Err(unbalanced(call.name, is_group));
+                        return Err(UNBALANCED);
                     }
                     options.ids_at = options.keys_at + behind / 2;
                     return Ok(options);
@@ -119,13 +122,6 @@ impl<'a> ReadOptions<'a> {
     pub(super) fn streams(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         (self.keys_at..self.ids_at).zip(self.ids_at..)
     }
-}
-
-fn unbalanced(name: &str, is_group: bool) -> CommandError {
-    let symbol = if is_group { '>' } else { '$' };
-    CommandError::owned(format!(
-        "ERR Unbalanced '{name}' list of streams: for each stream key an ID or '{symbol}' must be specified."
-    ))
 }
 
 /// `XREAD [COUNT n] [BLOCK ms] STREAMS key [key ...] id [id ...]`

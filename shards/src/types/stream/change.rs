@@ -19,6 +19,8 @@ const ACK: u8 = 12;
 const RELEASE: u8 = 13;
 const PRODUCED: u8 = 14;
 const SETTINGS: u8 = 15;
+const REMEMBERED: u8 = 16;
+const PRODUCED_COUNTS: u8 = 17;
 
 /// One change. Lists are borrowed as they were encoded, so that decoding allocates nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,6 +99,18 @@ pub enum StreamChange<'a> {
         iid: &'a [u8],
         id: StreamId,
         at_ms: u64,
+    },
+    /// The same of one that was noted before: nothing is counted, and nothing forgotten because of it.
+    Remembered {
+        producer: &'a [u8],
+        iid: &'a [u8],
+        id: StreamId,
+        at_ms: u64,
+    },
+    /// Entries ever added with a producer's id, and how often one wasn't, because it had been.
+    ProducedCounts {
+        added: u64,
+        duplicates: u64,
     },
     /// How long producers' ids are remembered, and how many of each: all so far are forgotten.
     Settings {
@@ -185,10 +199,14 @@ impl<'a> StreamChange<'a> {
                 id.encode(out);
                 number(out, count);
             }
-            StreamChange::Produced { producer, iid, id, at_ms } => {
-                with_names(out, PRODUCED, &[producer, iid]);
-                id.encode(out);
-                number(out, at_ms);
+            StreamChange::Produced { producer, iid, id, at_ms } => produced(out, PRODUCED, &[producer, iid], id, at_ms),
+            StreamChange::Remembered { producer, iid, id, at_ms } => {
+                produced(out, REMEMBERED, &[producer, iid], id, at_ms);
+            }
+            StreamChange::ProducedCounts { added, duplicates } => {
+                out.push(PRODUCED_COUNTS);
+                number(out, added);
+                number(out, duplicates);
             }
             StreamChange::Settings { duration_s, ids_max } => {
                 out.push(SETTINGS);
@@ -271,6 +289,13 @@ impl<'a> StreamChange<'a> {
                 id: StreamId::decode(decoder)?,
                 at_ms: decoder.number()?,
             },
+            REMEMBERED => StreamChange::Remembered {
+                producer: decoder.string()?,
+                iid: decoder.string()?,
+                id: StreamId::decode(decoder)?,
+                at_ms: decoder.number()?,
+            },
+            PRODUCED_COUNTS => StreamChange::ProducedCounts { added: decoder.number()?, duplicates: decoder.number()? },
             SETTINGS => StreamChange::Settings { duration_s: decoder.number()?, ids_max: decoder.number()? },
             kind => return Err(EditError::UnknownKind(kind)),
         })
@@ -291,6 +316,12 @@ fn group_at(out: &mut Vec<u8>, kind: u8, group: &[u8], delivered: StreamId, read
     with_names(out, kind, &[group]);
     delivered.encode(out);
     optional(out, read);
+}
+
+fn produced(out: &mut Vec<u8>, kind: u8, names: &[&[u8]], id: StreamId, at_ms: u64) {
+    with_names(out, kind, names);
+    id.encode(out);
+    number(out, at_ms);
 }
 
 /// A byte that says whether a number follows.
@@ -334,6 +365,8 @@ mod tests {
             StreamChange::Release { group, id, count: 3 },
             StreamChange::Produced { producer: group, iid: consumer, id, at_ms: 5 },
             StreamChange::Settings { duration_s: 100, ids_max: 100 },
+            StreamChange::Remembered { producer: group, iid: consumer, id, at_ms: 5 },
+            StreamChange::ProducedCounts { added: 3, duplicates: 2 },
         ] {
             let mut bytes = Vec::new();
             change.encode(&mut bytes);
@@ -353,7 +386,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..20_000 {
             let mut bytes: Vec<u8> = (0..random.usize(1..40)).map(|_| random.u8(..)).collect();
-            bytes[0] = random.u8(0..18);
+            bytes[0] = random.u8(0..20);
             let mut decoder = Decoder::new(&bytes);
             while !decoder.is_at_end() {
                 match StreamChange::decode(&mut decoder) {

@@ -15,7 +15,7 @@ mod trim;
 pub use change::{Ids, StreamChange};
 pub use group::{Consumer, Group, Groups, Pending};
 pub use id::StreamId;
-pub use idempotence::{DURATION_DEFAULT_S, IDS_MAX_DEFAULT, Idempotence};
+pub use idempotence::Idempotence;
 pub use node::{Entry, Fields};
 pub use trim::{Keep, Precision, Trimming};
 
@@ -100,6 +100,11 @@ impl<'a> StreamRef<'a> {
     /// None if the stream is new and empty.
     pub fn groups(self) -> Option<&'a Groups> {
         self.0.map(|body| &body.groups)
+    }
+    /// How long producers' ids are remembered, in seconds, and how many of each.
+    pub fn producer_settings(self) -> (u64, u64) {
+        let of = |idempotence: &Idempotence| (idempotence.duration_s(), idempotence.ids_max());
+        self.idempotence().map_or_else(|| of(&Idempotence::default()), of)
     }
     pub fn idempotence(self) -> Option<&'a Idempotence> {
         self.0.map(|body| &body.idempotence)
@@ -233,6 +238,10 @@ impl Body {
             | StreamChange::Ack { .. }
             | StreamChange::Release { .. } => self.groups.apply(change),
             StreamChange::Produced { producer, iid, id, at_ms } => self.idempotence.note(producer, iid, id, at_ms),
+            StreamChange::Remembered { producer, iid, id, at_ms } => {
+                self.idempotence.remember(producer, iid, id, at_ms)
+            }
+            StreamChange::ProducedCounts { added, duplicates } => self.idempotence.set_counts(added, duplicates),
             StreamChange::Settings { duration_s, ids_max } => self.idempotence.set(duration_s, ids_max),
         }
     }

@@ -395,6 +395,8 @@ impl Groups {
             | StreamChange::Trim { .. }
             | StreamChange::SetId { .. }
             | StreamChange::Produced { .. }
+            | StreamChange::Remembered { .. }
+            | StreamChange::ProducedCounts { .. }
             | StreamChange::Settings { .. } => {}
         }
     }

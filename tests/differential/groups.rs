@@ -1,139 +1,36 @@
-//! Streams and their groups: random commands over ids so small that they meet. What tells of time is left out of the comparison.
+//! Consumer groups of streams: random commands. What tells of time is left out of the comparison.
 
 use crate::support::Resp;
 use crate::support::client::Command;
 use crate::{Generator, words};
 
-/// Ids that were given, before they start anew on other keys.
-const IDS: u64 = 4000;
-
 impl Generator {
-    pub fn streams(&mut self) -> Command {
-        match self.rng.u32(..100) {
-            0..26 => self.stream_add(),
-            26..52 => self.stream_entries(),
-            52..70 => self.group_read(),
-            70..80 => self.group_make(),
-            80..92 => self.group_claim(),
+    pub fn groups(&mut self) -> Command {
+        match self.rng.u32(..50) {
+            0..20 => self.group_read(),
+            20..28 => self.group_make(),
+            28..40 => self.group_claim(),
             _ => self.group_look(),
         }
     }
 
-    fn stream_add(&mut self) -> Command {
-        let mut args = words(["XADD"], [self.key_of("x")]);
-        if self.rng.u32(..20) == 0 {
-            args.push(b"NOMKSTREAM".to_vec());
-        }
-        if self.rng.u32(..6) == 0 {
-            self.stream_trim(&mut args);
-        }
-        self.next_id += 1 + self.rng.u64(..2);
-        if self.next_id > IDS {
-            self.next_id = 1;
-            return words(["DEL", "x0", "x1", "x2", "x3"], []);
-        }
-        let id = match self.rng.u32(..12) {
-            0 => self.pick(["0-0", "0-*", "5", "x", "1-1-1", "18446744073709551616-1", "-", "5-5-", "7-*"]).into(),
-            1 => format!("{}-{}", self.next_id / 8, self.rng.u32(..9)),
-            2 => format!("{}-*", self.next_id / 8),
-            _ => format!("{}-{}", self.next_id / 8, self.next_id % 8),
-        };
-        args.push(id.into_bytes());
-        for _ in 0..self.rng.usize(1..4) {
-            args.extend([self.pick(["f", "g", "name"]).into(), self.value()]);
-        }
-        args
-    }
-
-    fn stream_trim(&mut self, args: &mut Command) {
-        let is_length = self.rng.bool();
-        args.push(if is_length { b"MAXLEN".to_vec() } else { b"MINID".to_vec() });
-        let is_near = self.rng.u32(..3) == 0;
-        if is_near || self.rng.u32(..4) == 0 {
-            args.push(if is_near { b"~".to_vec() } else { b"=".to_vec() });
-        }
-        args.push(if is_length { self.rng.i32(-1..60).to_string().into_bytes() } else { self.stream_id() });
-        if self.rng.u32(..if is_near { 2 } else { 20 }) == 0 {
-            args.extend(words(["LIMIT"], [self.pick(["0", "100", "150", "1", "-1"]).into()]));
-        }
-    }
-
-    /// Mostly of an entry that was added not long ago.
-    fn stream_id(&mut self) -> Vec<u8> {
-        match self.rng.u32(..40) {
+    /// Of an entry that may have come not long ago.
+    fn recent_id(&mut self) -> Vec<u8> {
+        match self.rng.u32(..30) {
             0 => self.pick(["-", "+", "x", "", "0", "0-0", "18446744073709551615-18446744073709551615"]).into(),
-            1 => (self.next_id / 8).to_string().into_bytes(),
-            _ => {
-                let id = self.next_id.saturating_sub(self.rng.u64(..60));
-                format!("{}-{}", id / 8, id % 8).into_bytes()
-            }
+            1..5 => (self.stream_ms - self.rng.u64(..30).min(self.stream_ms)).to_string().into_bytes(),
+            _ => format!("{}-{}", self.stream_ms - self.rng.u64(..30).min(self.stream_ms), self.rng.u32(..2))
+                .into_bytes(),
         }
     }
     fn stream_ids(&mut self, args: &mut Command) {
         for _ in 0..self.rng.usize(1..5) {
-            args.push(self.stream_id());
-        }
-    }
-    fn stream_bound(&mut self, open: &str) -> Vec<u8> {
-        match self.rng.u32(..6) {
-            0 | 1 => open.into(),
-            2 => [b"(", &self.stream_id()[..]].concat(),
-            _ => self.stream_id(),
+            args.push(self.recent_id());
         }
     }
     fn stream_count(&mut self, args: &mut Command) {
         if self.rng.bool() {
             args.extend(words(["COUNT"], [self.small()]));
-        }
-    }
-
-    fn stream_entries(&mut self) -> Command {
-        let key = self.key_of("x");
-        match self.rng.u32(..16) {
-            0 => words(["XLEN"], [key]),
-            1..4 => {
-                let mut args = words(["XRANGE"], [key, self.stream_bound("-"), self.stream_bound("+")]);
-                self.stream_count(&mut args);
-                args
-            }
-            4 | 5 => {
-                let mut args = words(["XREVRANGE"], [key, self.stream_bound("+"), self.stream_bound("-")]);
-                self.stream_count(&mut args);
-                args
-            }
-            6..9 => {
-                let mut args = words(["XDEL"], [key]);
-                self.stream_ids(&mut args);
-                args
-            }
-            9 | 10 => {
-                let mut args = words(["XTRIM"], [key]);
-                self.stream_trim(&mut args);
-                args
-            }
-            11 => {
-                let mut args = words(["XSETID"], [key, self.stream_id()]);
-                if self.rng.bool() {
-                    args.extend(words(["ENTRIESADDED"], [self.rng.i32(-1..300).to_string().into_bytes()]));
-                }
-                if self.rng.u32(..3) == 0 {
-                    args.extend(words(["MAXDELETEDID"], [self.stream_id()]));
-                }
-                args
-            }
-            12 | 13 => {
-                let mut args = words(["XREAD"], []);
-                self.stream_count(&mut args);
-                let id = if self.rng.u32(..8) == 0 { b"$".to_vec() } else { self.stream_id() };
-                args.extend(words(["STREAMS"], [key, self.key_of("x"), id, self.stream_id()]));
-                args
-            }
-            14 => words(["XINFO", "STREAM"], [key]),
-            _ => {
-                let mut args = words(["XINFO", "STREAM"], [key, b"FULL".to_vec()]);
-                self.stream_count(&mut args);
-                args
-            }
         }
     }
 
@@ -150,7 +47,7 @@ impl Generator {
 
     fn group_make(&mut self) -> Command {
         let (key, group) = (self.key_of("x"), self.group());
-        let id = if self.rng.u32(..4) == 0 { b"$".to_vec() } else { self.stream_id() };
+        let id = if self.rng.u32(..4) == 0 { b"$".to_vec() } else { self.recent_id() };
         let mut args = match self.rng.u32(..14) {
             0..7 => words(["XGROUP", "CREATE"], [key, group, id]),
             7 | 8 => words(["XGROUP", "SETID"], [key, group, id]),
@@ -189,7 +86,7 @@ impl Generator {
                 0..8 => b">".to_vec(),
                 8..10 => b"0".to_vec(),
                 10 => self.pick(["$", "x", "-"]).into(),
-                _ => self.stream_id(),
+                _ => self.recent_id(),
             });
         }
         args
@@ -198,7 +95,7 @@ impl Generator {
     fn group_claim(&mut self) -> Command {
         let (key, group, consumer) = (self.key_of("x"), self.group(), self.consumer());
         if self.rng.u32(..3) == 0 {
-            let mut args = words(["XAUTOCLAIM"], [key, group, consumer, self.idle(), self.stream_bound("-")]);
+            let mut args = words(["XAUTOCLAIM"], [key, group, consumer, self.idle(), self.stream_limit()]);
             self.stream_count(&mut args);
             if self.rng.u32(..4) == 0 {
                 args.push(b"JUSTID".to_vec());
@@ -214,7 +111,7 @@ impl Generator {
                 3 | 4 => args.extend(words(["RETRYCOUNT"], [self.small()])),
                 5..8 => args.push(b"FORCE".to_vec()),
                 8 | 9 => args.push(b"JUSTID".to_vec()),
-                10 => args.extend(words(["LASTID"], [self.stream_id()])),
+                10 => args.extend(words(["LASTID"], [self.recent_id()])),
                 _ => args.push(b"WHAT".to_vec()),
             }
         }
@@ -230,7 +127,7 @@ impl Generator {
                 if self.rng.u32(..3) == 0 {
                     args.extend(words(["IDLE"], [self.idle()]));
                 }
-                args.extend([self.stream_bound("-"), self.stream_bound("+"), self.index()]);
+                args.extend([self.stream_limit(), self.stream_limit(), self.index()]);
                 if self.rng.u32(..3) == 0 {
                     args.push(self.consumer());
                 }
@@ -251,12 +148,14 @@ pub fn alike(ours: &Resp, oracle: &Resp) -> bool {
 fn without_times(reply: &Resp, before: Option<&Resp>) -> Resp {
     /// What counts entries is below it; what tells of times in the past or the present isn't, in milliseconds.
     const COUNTED_MAX: i64 = 1_000_000;
-    let is_time = matches!(before, Some(Resp::Bulk(name)) if matches!(&name[..], b"idle" | b"radix-tree-nodes"));
+    let is_time = matches!(before, Some(Resp::Bulk(name)) if matches!(&name[..], b"idle" | b"radix-tree-keys" | b"radix-tree-nodes"));
     match reply {
         Resp::Integer(_) if is_time => Resp::Integer(0),
         Resp::Integer(value) if *value > COUNTED_MAX => Resp::Integer(0),
         // What XPENDING lists: id, consumer, for how long idle, how often delivered.
-        Resp::Array(items) if matches!(&items[..], [Resp::Bulk(_), Resp::Bulk(_), Resp::Integer(_), Resp::Integer(_)]) => {
+        Resp::Array(items)
+            if matches!(&items[..], [Resp::Bulk(_), Resp::Bulk(_), Resp::Integer(_), Resp::Integer(_)]) =>
+        {
             Resp::Array(vec![items[0].clone(), items[1].clone(), items[3].clone()])
         }
         Resp::Array(items) => {
