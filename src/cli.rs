@@ -162,7 +162,8 @@ fn export_request(matches: &ArgMatches) -> Export {
     let path = |name| matches.get_one::<PathBuf>(name).expect("clap asks for it").clone();
     let databases = matches.get_one("databases").copied();
     let databases = databases.unwrap_or(Settings::default().config().databases);
-    Export { directory: path("DIR"), file: path("FILE"), databases }
+    let drops_field_deadlines = matches.get_flag("drop-field-ttl");
+    Export { directory: path("DIR"), file: path("FILE"), databases, drops_field_deadlines }
 }
 
 fn transfer_commands() -> [Command; 2] {
@@ -188,6 +189,12 @@ fn transfer_commands() -> [Command; 2] {
             option("databases", "N")
                 .value_parser(value_parser!(u16))
                 .help("Number of databases, if it is not the default"),
+        )
+        .arg(
+            Arg::new("drop-field-ttl")
+                .long("drop-field-ttl")
+                .action(ArgAction::SetTrue)
+                .help("Leaves out times to live of fields of hashes, for which Redis 7.0 has no place"),
         );
     [import, export]
 }

@@ -147,6 +147,33 @@ fn files_of_redis_are_imported_and_exported_ones_loaded() {
 }
 
 #[test]
+fn deadlines_of_fields_are_exported_only_where_they_may_be_dropped() {
+    let (files, data) = (DataDir::new(), DataDir::new());
+    let server = Server::shardis_in(data.path(), &["--shards", "2"]);
+    let mut client = server.client();
+    for number in 0..30 {
+        client.line(&format!("HSET h{number} a 1 b 2"));
+        client.line(&format!("HEXPIRE h{number} 1000 FIELDS 1 a"));
+    }
+    client.line("HSET lasting a 1");
+    assert!(server.stop().0.success());
+    let exported = files.path().join("exported.rdb");
+    let export = shardis(&["export", text(data.path()), text(&exported)]);
+    assert_eq!(export.status.code(), Some(2), "{export:?}");
+    let said = String::from_utf8_lossy(&export.stderr);
+    assert!(said.contains("the fields of 30 hashes") && said.contains("and 10 more"), "{said}");
+    assert!(said.contains("\n\"h1") && !said.contains("lasting") && !exported.exists(), "{said}");
+    let export = shardis(&["export", text(data.path()), text(&exported), "--drop-field-ttl"]);
+    assert!(export.status.success(), "{export:?}");
+    if redis_server().is_some() {
+        let loaded = Server::redis(&["--dbfilename", "exported.rdb", "--dir", text(files.path())]);
+        let mut loaded = loaded.client();
+        assert_eq!(loaded.line("DBSIZE").text(), "31");
+        assert_eq!(loaded.line("HGET h7 a").text(), "1");
+    }
+}
+
+#[test]
 fn payloads_go_both_ways() {
     if redis_server().is_none() {
         return;

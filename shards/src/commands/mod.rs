@@ -22,6 +22,7 @@ pub const FAMILIES: &[&[Row]] = &[
     keys::ROWS,
     sets::ROWS,
     hashes::ROWS,
+    hashes::expiry::ROWS,
     lists::ROWS,
     sorted_sets::ROWS,
     geo::ROWS,

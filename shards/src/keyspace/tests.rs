@@ -111,7 +111,15 @@ fn operate_collection<S: Store>(
         let element = random.u32(..200).to_string().repeat(if random.u8(..50) == 0 { 30 } else { 1 });
         let (element, count) = (element.as_bytes(), random.u64(..40));
         match (of_kind, grows) {
-            (Kind::Hash, true) => HashChange::Put { field: element, value: element }.encode(&mut changes),
+            (Kind::Hash, true) => {
+                HashChange::Put { field: element, value: element }.encode(&mut changes);
+                let deadline = match count {
+                    0..2 => Some(Deadline::after(now, count * 200)),
+                    2..4 => Some(Deadline::at(now.wall_ms + count * 200)),
+                    _ => None,
+                };
+                HashChange::SetDeadline { field: element, deadline }.encode(&mut changes);
+            }
             (Kind::Hash, false) => HashChange::Remove { field: element }.encode(&mut changes),
             (Kind::Set, true) => SetChange::Add { member: element }.encode(&mut changes),
             (Kind::Set, false) => SetChange::Remove { member: element }.encode(&mut changes),

@@ -20,13 +20,14 @@ mod lzf;
 mod packed;
 mod reader;
 mod stream;
+mod stream_form;
 #[cfg(test)]
 mod tests;
 mod value;
 mod write;
 mod writer;
 
-pub use convert::{NewValue, Payload, can_write, payload_of, write_value};
+pub use convert::{FieldDeadlines, NewValue, Payload, dump, has_field_deadlines, is_gone, payload_of, write_value};
 pub use crc64::Crc64;
 pub use file::{FileReader, Part};
 pub use packed::Word;
@@ -34,15 +35,16 @@ pub use reader::Reader;
 pub use stream::{EntryFields, StreamFigures, StreamId};
 pub use value::{Content, Item, Take, ValueType};
 pub use write::{
-    Group, PendingEntry, StreamSource, write_hash, write_list, write_set, write_sorted_set, write_stream, write_string,
+    Group, PendingEntry, StreamSource, write_hash, write_limited_hash, write_list, write_set, write_sorted_set,
+    write_stream, write_string,
 };
 pub use writer::Writer;
 
 use std::borrow::Cow;
 
-/// The version that is written: that of Redis 7.0.
+/// The version that is written, but for hashes whose fields have deadlines: that of Redis 7.0.
 pub const VERSION: u16 = 10;
-/// The last one of Redis whose values are known: that of 7.4.
+/// The last one of Redis whose values are known: that of 7.4, the first in which fields of hashes have deadlines.
 const VERSION_MAX: u16 = 12;
 /// That of Valkey 9, which counts from 80 on.
 const VERSION_VALKEY: u16 = 80;

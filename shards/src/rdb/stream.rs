@@ -4,13 +4,8 @@
 use super::codes::{STREAM, STREAM_3};
 use super::packed::{Listpack, Word};
 use super::{Item, RdbError, Reader, Take};
+pub use crate::types::stream::StreamId;
 use std::io::Read;
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub struct StreamId {
-    pub ms: u64,
-    pub seq: u64,
-}
 
 /// What a stream knows beside its entries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -86,16 +81,6 @@ pub fn read_stream<R: Read>(reader: &mut Reader<R>, byte: u8, take: &mut Take<'_
 
 fn read_id<R: Read>(reader: &mut Reader<R>) -> Result<StreamId, RdbError> {
     Ok(StreamId { ms: reader.number()?, seq: reader.number()? })
-}
-
-impl StreamId {
-    pub fn from_be_bytes(bytes: [u8; 16]) -> Self {
-        let both = u128::from_be_bytes(bytes);
-        StreamId { ms: (both >> 64) as u64, seq: both as u64 }
-    }
-    pub fn to_be_bytes(self) -> [u8; 16] {
-        ((self.ms as u128) << 64 | self.seq as u128).to_be_bytes()
-    }
 }
 
 /// What was read so far.

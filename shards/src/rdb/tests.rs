@@ -77,6 +77,37 @@ fn hashes_and_sorted_sets_come_back_in_either_form() {
 }
 
 #[test]
+fn hashes_with_deadlines_of_fields_come_back() {
+    let words = words();
+    let deadline_ms = |at: usize| (at % 3 > 0).then_some(1_700_000_000_000 - at as u64 * 1_000_000);
+    let fields = || words.iter().enumerate().map(|(at, word)| (word, deadline_ms(at)));
+    let walk = |each: &mut dyn FnMut(&[u8], &[u8], Option<u64>)| {
+        fields().for_each(|(word, deadline_ms)| each(word, word, deadline_ms));
+    };
+    let hash = written(|writer| write_limited_hash(writer, None, words.len(), &walk));
+    let expected: Vec<String> = fields()
+        .map(|(word, deadline_ms)| format!("{:?}", Item::Field { field: word, value: word, deadline_ms }))
+        .collect();
+    assert_eq!(pieces(&hash, VERSION_MAX), Ok(expected));
+}
+
+/// As redis-server 7.4 writes one field with a deadline and one without: a list of fields, and a listpack.
+#[test]
+fn both_forms_of_redis_are_read() {
+    let first = 1_700_000_000_000u64.to_le_bytes();
+    let fields = [&[24][..], &first, &[2], &[1], b"\x01a\x011", &[0], b"\x01b\x012"].concat();
+    let elements = b"\x81a\x02\x01\x01\xf4\x00\x68\xe5\xcf\x8b\x01\x00\x00\x09\x81b\x02\x02\x01\x00\x01\xff";
+    let pack = [&(6 + elements.len() as u32).to_le_bytes()[..], &[6, 0], elements].concat();
+    let listpack = [&[25][..], &first, &[pack.len() as u8], &pack].concat();
+    let expected = [(b"a", b"1", Some(1_700_000_000_000)), (b"b", b"2", None)];
+    let expected =
+        expected.map(|(field, value, deadline_ms)| format!("{:?}", Item::Field { field, value, deadline_ms }));
+    for value in [fields, listpack] {
+        assert_eq!(pieces(&value, VERSION_MAX), Ok(expected.to_vec()));
+    }
+}
+
+#[test]
 fn mutated_values_are_read_or_refused() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");

@@ -31,6 +31,8 @@ fn begin<W: Write>(writer: &mut Writer<W>, byte: u8, key: Option<&[u8]>) {
 pub type Walk<'a> = dyn Fn(&mut dyn FnMut(&[u8])) + 'a;
 pub type ScoredWalk<'a> = dyn Fn(&mut dyn FnMut(&[u8], f64)) + 'a;
 pub type PairWalk<'a> = dyn Fn(&mut dyn FnMut(&[u8], &[u8])) + 'a;
+/// The third: when the field expires, in milliseconds since 1970.
+pub type LimitedWalk<'a> = dyn Fn(&mut dyn FnMut(&[u8], &[u8], Option<u64>)) + 'a;
 
 pub fn write_string<W: Write>(writer: &mut Writer<W>, key: Option<&[u8]>, value: &[u8]) {
     begin(writer, STRING, key);
@@ -135,6 +137,25 @@ pub fn write_hash<W: Write>(writer: &mut Writer<W>, key: Option<&[u8]>, len: usi
     begin(writer, HASH, key);
     writer.number(len as u64);
     walk(&mut |field, value| {
+        writer.string(field);
+        writer.string(value);
+    });
+}
+
+/// With deadlines of fields, in the form of Redis 7.4: each counts from the first one on, which itself is 1; 0 is none.
+pub fn write_limited_hash<W: Write>(writer: &mut Writer<W>, key: Option<&[u8]>, len: usize, walk: &LimitedWalk<'_>) {
+    let mut first_ms = None;
+    walk(&mut |_, _, deadline_ms| {
+        if let Some(ms) = deadline_ms {
+            first_ms = Some(first_ms.map_or(ms, |first: u64| first.min(ms)));
+        }
+    });
+    let first_ms = first_ms.unwrap_or(0);
+    begin(writer, HASH_METADATA, key);
+    writer.raw(&first_ms.to_le_bytes());
+    writer.number(len as u64);
+    walk(&mut |field, value, deadline_ms| {
+        writer.number(deadline_ms.map_or(0, |ms| ms - first_ms + 1));
         writer.string(field);
         writer.string(value);
     });

@@ -124,8 +124,8 @@ impl<W: Write> Writer<W> {
 
 impl Writer<Vec<u8>> {
     /// What was written, as the payload of DUMP: version and checksum behind it.
-    pub fn into_payload(mut self) -> Vec<u8> {
-        self.raw(&VERSION.to_le_bytes());
+    pub fn into_payload(mut self, version: u16) -> Vec<u8> {
+        self.raw(&version.to_le_bytes());
         let checksum = self.checksum.value();
         self.raw(&checksum.to_le_bytes());
         self.finish().expect("a vector takes everything")

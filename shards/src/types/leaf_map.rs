@@ -75,6 +75,14 @@ impl LeafMap {
         let leaf = &self.leaves[self.leaf_of(hash)];
         leaf.find(tag(hash), key, self.has_values).map(|place| &leaf.bytes[place.value])
     }
+    /// The key with this hash whose value is the one that is looked for.
+    pub(super) fn find_hashed(&self, hash: u64, is_it: impl Fn(&[u8]) -> bool) -> Option<&[u8]> {
+        let leaf = &self.leaves[self.leaf_of(hash)];
+        let mut tagged = leaf.bytes.iter().zip(leaf.elements(self.has_values));
+        let found =
+            tagged.find(|(tagged, (key, value))| **tagged == tag(hash) && self.hash(key) == hash && is_it(value));
+        found.map(|(_, (key, _))| key)
+    }
     /// Whether the key is new. Another value replaces the one it had.
     pub fn insert(&mut self, key: &[u8], value: &[u8]) -> bool {
         let hash = self.hash(key);
@@ -192,7 +200,7 @@ impl LeafMap {
         assert_eq!(bytes, self.leaf_bytes, "bytes are counted");
     }
 
-    fn hash(&self, key: &[u8]) -> u64 {
+    pub(super) fn hash(&self, key: &[u8]) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(key);
         hasher.finish()

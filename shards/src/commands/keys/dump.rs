@@ -4,7 +4,8 @@ use crate::call::Call;
 use crate::error::{CommandError, CommandResult, SYNTAX};
 use crate::keyspace::NewDeadline;
 use crate::numbers::integer;
-use crate::rdb::{NewValue, Payload, Writer, can_write, write_value};
+use crate::rdb;
+use crate::rdb::{NewValue, Payload};
 use crate::units::Deadline;
 
 const BAD_DATA: CommandError = CommandError::new("ERR Bad data format");
@@ -15,13 +16,10 @@ pub(super) fn dump(call: &mut Call<'_>) -> CommandResult {
         call.reply.null();
         return Ok(());
     };
-    let value = entry.value();
-    if !can_write(&value) {
-        return Err(CommandError::new("ERR DUMP of a stream is not supported"));
+    match rdb::dump(&entry.value(), call.now) {
+        Some(payload) => call.reply.bulk(&payload),
+        None => call.reply.null(),
     }
-    let mut writer = Writer::new(Vec::new());
-    write_value(&mut writer, None, &value);
-    call.reply.bulk(&writer.into_payload());
     Ok(())
 }
 
@@ -131,6 +129,31 @@ mod tests {
     }
 
     #[test]
+    fn deadlines_of_fields_come_back_and_those_that_are_over_do_not() {
+        let mut shard = Shard::new();
+        for fields in [1, 200] {
+            (0..fields).for_each(|number| drop(shard.run(&format!("HSET h f{number} v"))));
+            shard.run("HSETEX h PX 5000 FIELDS 1 a 1");
+            shard.run("HSETEX h PXAT 1700000009000 FIELDS 1 b 2");
+            shard.run("HSETEX h PX 1000 FIELDS 1 c 3");
+            shard.advance(1000);
+            let dumped = payload(&mut shard, "h").expect("the key is there");
+            assert_eq!(dumped[dumped.len() - 10], 12, "the version that has a place for them");
+            assert_eq!(shard.run_words(&[b"RESTORE", b"copy", b"0", &dumped]), "+OK\r\n");
+            assert_eq!(shard.run("HPTTL copy FIELDS 4 f0 a b c"), "*4\r\n:-1\r\n:4000\r\n:8000\r\n:-2\r\n");
+            assert_eq!(shard.run("HLEN copy"), format!(":{}\r\n", fields + 2));
+            shard.run("HPERSIST h FIELDS 2 a b");
+            let dumped = payload(&mut shard, "h").expect("the key is there");
+            assert_eq!(dumped[dumped.len() - 10], 10);
+            shard.run("FLUSHALL");
+            shard.now = Shard::new().now;
+        }
+        shard.run("HSETEX h PX 1000 FIELDS 1 c 3");
+        shard.advance(1000);
+        assert_eq!(shard.run("DUMP h"), "$-1\r\n");
+    }
+
+    #[test]
     fn mutated_payloads_are_refused_or_restored_and_never_panic() {
         const COUNT: usize = 20_000;
         let seed = fastrand::u64(..);
@@ -140,7 +163,9 @@ mod tests {
         shard.run("RPUSH l 1 two three aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
         shard.run("SADD i 5 -3 700000");
         shard.run("HSET h f v g 12");
-        let corpus = ["l", "i", "h"].map(|key| payload(&mut shard, key).expect("the key is there"));
+        shard.run("HSET t f v g 12");
+        shard.run("HEXPIRE t 10 FIELDS 1 f");
+        let corpus = ["l", "i", "h", "t"].map(|key| payload(&mut shard, key).expect("the key is there"));
         for _ in 0..COUNT {
             let mut value = corpus[random.usize(..corpus.len())].clone();
             value.truncate(value.len() - 10);
@@ -151,7 +176,7 @@ mod tests {
             if random.bool() {
                 value[0] = random.u8(..26);
             }
-            let version = if random.bool() { 10 } else { 80 };
+            let version = [10, 12, 80][random.usize(..3)];
             let payload = crate::rdb::payload_of(&value, version);
             let reply = shard.run_words(&[b"RESTORE", b"k", b"0", &payload, b"REPLACE"]);
             assert!(matches!(&*reply, "+OK\r\n" | "-ERR Bad data format\r\n"), "{reply}");

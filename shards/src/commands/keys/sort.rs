@@ -174,7 +174,7 @@ impl<'a> Pattern<'a> {
         [before, element, after].iter().for_each(|part| key.extend_from_slice(part));
         let entry = call.keyspace.get(call.db, key, call.now)?;
         match self.field {
-            Some(field) => entry.hash().ok()?.get(field).map(Cow::Borrowed),
+            Some(field) => entry.hash().ok()?.at(call.now).get(field).map(Cow::Borrowed),
             None => Some(text(&entry)?),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::call::{Args, Span};
 use crate::commands::FAMILIES;
-use crate::keyspace::Lookups;
+use crate::keyspace::{Keyspace, Lookups};
 use crate::owner::{Caller, Owner};
 use crate::reply::Protocol;
 use crate::row::Row;
@@ -57,6 +57,18 @@ impl Shard {
         let before = self.owner.keyspace.edits().len();
         self.run(line);
         self.owner.keyspace.edits().len() - before
+    }
+    /// What a tick removes, at most `limit` keys and elements of collections; how many.
+    pub fn expire_due(&mut self, limit: usize) -> usize {
+        self.owner.keyspace.expire_due(self.now, limit)
+    }
+    /// That all edits so far, replayed, give what is there.
+    pub fn check_replica(&self) {
+        let mut replica = Keyspace::new(1, 77);
+        assert_eq!(replica.replay_all(self.owner.keyspace.edits()), Ok(()));
+        assert_eq!(replica.digest(Db(0)), self.owner.keyspace.digest(Db(0)));
+        self.owner.keyspace.check_invariants();
+        replica.check_invariants();
     }
     /// Lookups that a command counted.
     pub fn lookups(&mut self, line: &str) -> Lookups {

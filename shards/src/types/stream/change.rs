@@ -216,14 +216,18 @@ impl<'a> StreamChange<'a> {
         }
     }
 
+    /// Appends an entry's change but for its fields: so many names and values must follow, each with its length before it.
+    pub fn begin_append(id: StreamId, pairs: u64, out: &mut Vec<u8>) {
+        with_id(out, APPEND, id);
+        number(out, pairs);
+    }
     /// Appends an entry's change without an encoded list of its fields at hand.
     pub fn encode_append<'f>(
         id: StreamId,
         pairs: impl ExactSizeIterator<Item = (&'f [u8], &'f [u8])>,
         out: &mut Vec<u8>,
     ) {
-        with_id(out, APPEND, id);
-        number(out, pairs.len() as u64);
+        StreamChange::begin_append(id, pairs.len() as u64, out);
         for (field, value) in pairs {
             string(out, field);
             string(out, value);

@@ -30,6 +30,14 @@ impl StreamId {
             None => self.ms.checked_sub(1).map(|ms| StreamId { ms, seq: u64::MAX }),
         }
     }
+    /// In an order of bytes that is the order of ids: Redis' files have them so.
+    pub fn from_be_bytes(bytes: [u8; 16]) -> Self {
+        let both = u128::from_be_bytes(bytes);
+        StreamId { ms: (both >> 64) as u64, seq: both as u64 }
+    }
+    pub fn to_be_bytes(self) -> [u8; 16] {
+        ((self.ms as u128) << 64 | self.seq as u128).to_be_bytes()
+    }
     pub(super) fn encode(self, out: &mut Vec<u8>) {
         number(out, self.ms);
         number(out, self.seq);

@@ -1,13 +1,16 @@
-//! Hashes: fields, their values, and counters in them.
+//! Hashes: fields, their values, and counters in them. Deadlines of fields are in `expiry`.
+
+pub(super) mod expiry;
 
 use super::elements::{CHOICES_MAX, Found, Scan, choose, integer_within, is_few};
-use crate::call::Call;
+use crate::call::{Args, Call};
 use crate::error::{CommandError, CommandResult, OVERFLOW, SYNTAX};
+use crate::keyspace::NewDeadline;
 use crate::numbers::{Extended, integer, parse_integer};
 use crate::random::Random;
 use crate::reply::Protocol;
 use crate::row::{KeyUse, Row, Traits};
-use crate::types::hash::{HashChange, HashRef};
+use crate::types::hash::{HashChange, LiveHash, Pair};
 use crate::types::{Kind, View};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,14 +54,16 @@ pub const ROWS: &[Row] = &[
         .docs("hash", "2.0.0", "O(N) for N fields", "Replies all values of a hash."),
 ];
 
-/// The hash at a key for a read, or that there is none.
-fn read<'c>(call: &'c Call<'_>) -> Result<Option<HashRef<'c>>, CommandError> {
-    call.keyspace.get(call.db, call.args.at(1), call.now).map(|entry| entry.hash()).transpose()
+/// The hash at the key for a read, or that there is none.
+fn read<'c>(call: &'c Call<'_>) -> Result<Option<LiveHash<'c>>, CommandError> {
+    let Some(entry) = call.keyspace.get(call.db, call.args.at(1), call.now) else { return Ok(None) };
+    Ok(Some(entry.hash()?.at(call.now)))
 }
 
 /// The same for a write.
-fn read_to_write<'c>(call: &'c Call<'_>) -> Result<Option<HashRef<'c>>, CommandError> {
-    call.keyspace.get_to_write(call.db, call.args.at(1), call.now).map(|entry| entry.hash()).transpose()
+fn read_to_write<'c>(call: &'c Call<'_>) -> Result<Option<LiveHash<'c>>, CommandError> {
+    let Some(entry) = call.keyspace.get_to_write(call.db, call.args.at(1), call.now) else { return Ok(None) };
+    Ok(Some(entry.hash()?.at(call.now)))
 }
 
 fn hset(call: &mut Call<'_>) -> CommandResult {
@@ -79,34 +84,85 @@ fn set_all(call: &mut Call<'_>) -> Result<i64, CommandError> {
     if !pairs.len().is_multiple_of(2) {
         return Err(CommandError::wrong_arity(call.name));
     }
-    let hash = read_to_write(call)?;
-    let mut changes = Vec::new();
-    let (mut new, mut named) = (0, BTreeSet::new());
+    let mut changes = Vec::with_capacity(changes_bytes_max(&pairs));
     for at in (0..pairs.len()).step_by(2) {
-        let field = pairs.at(at);
-        HashChange::Put { field, value: pairs.at(at + 1) }.encode(&mut changes);
-        let is_new = hash.is_none_or(|hash| hash.get(field).is_none()) && (pairs.len() == 2 || named.insert(field));
-        new += is_new as i64;
+        HashChange::Put { field: pairs.at(at), value: pairs.at(at + 1) }.encode(&mut changes);
     }
-    call.write_collection(call.args.at(1), Kind::Hash, &changes);
-    Ok(new)
+    let hash = read_to_write(call)?;
+    let is_there = hash.is_some();
+    let count = NewFields::begin(hash, &pairs);
+    let key = call.args.at(1);
+    if is_there {
+        call.keyspace.change(call.db, key, Kind::Hash, &changes);
+    } else {
+        call.keyspace.put_collection(call.db, key, Kind::Hash, &changes, NewDeadline::None);
+    }
+    match count {
+        NewFields::Counted(new) => Ok(new as i64),
+        NewFields::Since(len) => {
+            let entry = call.keyspace.peek(call.db, key, call.now).expect("the key was just set");
+            let hash = entry.hash().expect("to a hash");
+            Ok((hash.len() - len) as i64)
+        }
+    }
+}
+
+/// As many bytes as the changes that put these fields and values take at most, or a few more.
+fn changes_bytes_max(pairs: &Args<'_>) -> usize {
+    const KIND_AND_LENGTHS: usize = 1 + 2 * 5;
+    pairs.iter().map(<[u8]>::len).sum::<usize>() + pairs.len() / 2 * KIND_AND_LENGTHS
+}
+
+/// How the fields that are new come to be counted.
+enum NewFields {
+    Counted(usize),
+    /// The hash had so many before: where a length costs nothing, the fields are looked up once, when they are set.
+    Since(usize),
+}
+
+impl NewFields {
+    fn begin(hash: Option<LiveHash<'_>>, pairs: &Args<'_>) -> Self {
+        match hash {
+            None if pairs.len() == 2 => NewFields::Counted(1),
+            None => NewFields::Since(0),
+            // Fields that are due count in the length, and are set as if they had been there.
+            Some(hash) if hash.is_large() && hash.is_whole() => NewFields::Since(hash.len()),
+            Some(hash) => {
+                let mut named = BTreeSet::new();
+                let fields = (0..pairs.len()).step_by(2).map(|at| pairs.at(at));
+                let new =
+                    fields.filter(|field| hash.get(field).is_none() && (pairs.len() == 2 || named.insert(*field)));
+                NewFields::Counted(new.count())
+            }
+        }
+    }
 }
 
 fn hsetnx(call: &mut Call<'_>) -> CommandResult {
     let field = call.args.at(2);
     let is_new = read_to_write(call)?.is_none_or(|hash| hash.get(field).is_none());
     if is_new {
-        put(call, call.args.at(3));
+        let (field, value) = (call.args.at(2), call.args.at(3));
+        write(call, HashChange::Put { field, value });
     }
     call.reply.integer(is_new as i64);
     Ok(())
 }
 
-/// Sets the field at argument 2.
-fn put(call: &mut Call<'_>, value: &[u8]) {
+fn write(call: &mut Call<'_>, change: HashChange<'_>) {
     let mut changes = Vec::new();
-    HashChange::Put { field: call.args.at(2), value }.encode(&mut changes);
+    change.encode(&mut changes);
     call.write_collection(call.args.at(1), Kind::Hash, &changes);
+}
+
+/// Sets the field at argument 2 to what became of its value, with the deadline that it has.
+fn put_sum(call: &mut Call<'_>, had_deadline: bool, value: &[u8]) {
+    let field = call.args.at(2);
+    let change = match had_deadline {
+        true => HashChange::PutKeeping { field, value },
+        false => HashChange::Put { field, value },
+    };
+    write(call, change);
 }
 
 fn hdel(call: &mut Call<'_>) -> CommandResult {
@@ -133,7 +189,7 @@ fn hget(call: &mut Call<'_>) -> CommandResult {
         call.reply.null();
         return Ok(());
     };
-    match entry.hash()?.get(call.args.at(2)) {
+    match entry.hash()?.at(call.now).get(call.args.at(2)) {
         Some(value) => call.reply.bulk(value),
         None => call.reply.null(),
     }
@@ -143,7 +199,7 @@ fn hget(call: &mut Call<'_>) -> CommandResult {
 fn hmget(call: &mut Call<'_>) -> CommandResult {
     let fields = call.args.from(2);
     let entry = call.keyspace.get(call.db, call.args.at(1), call.now);
-    let hash = entry.map(|entry| entry.hash()).transpose()?;
+    let hash = entry.map(|entry| entry.hash()).transpose()?.map(|hash| hash.at(call.now));
     call.reply.array(fields.len());
     for field in fields.iter() {
         match hash.and_then(|hash| hash.get(field)) {
@@ -178,7 +234,7 @@ fn hgetall(call: &mut Call<'_>) -> CommandResult {
         call.reply.map(0);
         return Ok(());
     };
-    let hash = entry.hash()?;
+    let hash = entry.hash()?.at(call.now);
     call.reply.map(hash.len());
     hash.visit(&mut |field, value| {
         call.reply.bulk(field);
@@ -200,7 +256,7 @@ fn halves(call: &mut Call<'_>, half: for<'v> fn(&'v [u8], &'v [u8]) -> &'v [u8])
         call.reply.array(0);
         return Ok(());
     };
-    let hash = entry.hash()?;
+    let hash = entry.hash()?.at(call.now);
     call.reply.array(hash.len());
     hash.visit(&mut |field, value| call.reply.bulk(half(field, value)));
     Ok(())
@@ -209,12 +265,12 @@ fn halves(call: &mut Call<'_>, half: for<'v> fn(&'v [u8], &'v [u8]) -> &'v [u8])
 fn hincrby(call: &mut Call<'_>) -> CommandResult {
     const NOT_AN_INTEGER: CommandError = CommandError::new("ERR hash value is not an integer");
     let increment = integer(call.args.at(3))?;
-    let value = match read_to_write(call)?.and_then(|hash| hash.get(call.args.at(2))) {
-        Some(text) => parse_integer(text).ok_or(NOT_AN_INTEGER)?,
-        None => 0,
+    let (value, deadline) = match read_to_write(call)?.and_then(|hash| hash.find(call.args.at(2))) {
+        Some((text, deadline)) => (parse_integer(text).ok_or(NOT_AN_INTEGER)?, deadline),
+        None => (0, None),
     };
     let value = value.checked_add(increment).ok_or(OVERFLOW)?;
-    put(call, itoa::Buffer::new().format(value).as_bytes());
+    put_sum(call, deadline.is_some(), itoa::Buffer::new().format(value).as_bytes());
     call.reply.integer(value);
     Ok(())
 }
@@ -227,12 +283,12 @@ fn hincrbyfloat(call: &mut Call<'_>) -> CommandResult {
     if let Extended::Infinite { .. } = increment {
         return Err(INFINITE);
     }
-    let value = match read_to_write(call)?.and_then(|hash| hash.get(call.args.at(2))) {
-        Some(text) => Extended::parse(text).ok_or(NOT_A_FLOAT)?,
-        None => Extended::ZERO,
+    let (value, deadline) = match read_to_write(call)?.and_then(|hash| hash.find(call.args.at(2))) {
+        Some((text, deadline)) => (Extended::parse(text).ok_or(NOT_A_FLOAT)?, deadline),
+        None => (Extended::ZERO, None),
     };
     let text = value.checked_add(increment).ok_or(NOT_FINITE)?.to_string();
-    put(call, text.as_bytes());
+    put_sum(call, deadline.is_some(), text.as_bytes());
     call.reply.bulk(text.as_bytes());
     Ok(())
 }
@@ -259,9 +315,12 @@ fn hrandfield(call: &mut Call<'_>) -> CommandResult {
         }
         return Ok(());
     };
-    let hash = entry.hash()?;
+    let hash = entry.hash()?.at(call.now);
     let Some(count) = count else {
-        call.reply.bulk(hash.random(call.random).0);
+        match hash.random(call.random) {
+            Some((field, _)) => call.reply.bulk(field),
+            None => call.reply.null(),
+        }
         return Ok(());
     };
     if count < 0 && count.unsigned_abs() > CHOICES_MAX {
@@ -282,22 +341,19 @@ fn hrandfield(call: &mut Call<'_>) -> CommandResult {
     Ok(())
 }
 
-/// A field and its value.
-type Pair<'a> = (&'a [u8], &'a [u8]);
-
 /// So many different pairs at random, if there are as many; of a negative count, that many, some maybe several times.
-fn chosen<'a>(hash: HashRef<'a>, count: i64, random: &mut Random) -> Vec<Pair<'a>> {
+fn chosen<'a>(hash: LiveHash<'a>, count: i64, random: &mut Random) -> Vec<Pair<'a>> {
     let len = hash.len();
     let wanted = usize::try_from(count).map_or(len, |count| count.min(len));
-    let draws = if count < 0 { count.unsigned_abs() } else { 0 };
-    if let HashRef::Large(_) = hash {
+    let draws = if count < 0 && len > 0 { count.unsigned_abs() } else { 0 };
+    if hash.is_large() && hash.is_mostly_seen() {
         if count < 0 {
-            return (0..draws).map(|_| hash.random(random)).collect();
+            return (0..draws).map_while(|_| hash.random(random)).collect();
         }
         if is_few(wanted, len) {
             let mut pairs = BTreeMap::new();
             while pairs.len() < wanted {
-                pairs.extend([hash.random(random)]);
+                pairs.extend(hash.random(random));
             }
             return pairs.into_iter().collect();
         }
