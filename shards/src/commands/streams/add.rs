@@ -254,8 +254,6 @@ pub(super) fn xsetid(call: &mut Call<'_>) -> CommandResult {
     const NEGATIVE: CommandError = CommandError::new("ERR entries_added must be positive");
     const BELOW_GIVEN: CommandError =
         CommandError::new("ERR The ID specified in XSETID is smaller than the provided max_deleted_entry_id");
-    const BELOW_DELETED: CommandError =
-        CommandError::new("ERR The ID specified in XSETID is smaller than current max_deleted_entry_id");
     const BELOW_TOP: CommandError =
         CommandError::new("ERR The ID specified in XSETID is smaller than the target stream top item");
     const BELOW_LENGTH: CommandError =
@@ -279,9 +277,6 @@ pub(super) fn xsetid(call: &mut Call<'_>) -> CommandResult {
     }
     let key = call.args.at(1);
     let stream = read_to_write(call.keyspace, call.db, key, call.now)?.ok_or(NO_SUCH_KEY)?;
-    if last < stream.max_deleted() {
-        return Err(BELOW_DELETED);
-    }
     if let Some(top) = stream.last() {
         if last < top.id {
             return Err(BELOW_TOP);

@@ -115,10 +115,10 @@ fn reply_consumer(reply: &mut Reply<'_>, group: &Group, consumer: &Consumer, cou
     }
 }
 
-/// Whether an entry was deleted by name at an id or behind it, so that counting on from there would be wrong.
+/// Whether an entry may be missing among those there are, at an id or behind it, so that counting on from there would be wrong.
 pub(super) fn has_gap_from(stream: StreamRef<'_>, id: StreamId) -> bool {
     let deleted = stream.max_deleted();
-    !stream.is_empty() && deleted != StreamId::MIN && id <= deleted
+    !stream.is_empty() && deleted != StreamId::MIN && id.max(stream.first_id()) <= deleted
 }
 
 /// How many entries were ever added up to an id, if that can be known: of the last entry, of the first, and of what is before both
