@@ -59,7 +59,7 @@ pub(super) fn xadd(call: &mut Call<'_>) -> CommandResult {
         CommandError::new("ERR The stream has exhausted the last possible ID, unable to add more items");
     const OWN_ID: CommandError = CommandError::new("ERR IDMP/IDMPAUTO can be used only with auto-generated IDs");
     let (options, wanted, id_at) = AddOptions::parse(&call.args)?;
-    let trim = options.trim.finish(call.keyspace.thresholds().stream_node_entries)?;
+    let trim = options.trim.finish_optional(call.keyspace.thresholds().stream_node_entries)?;
     let fields = call.args.from(id_at + 1);
     if fields.is_empty() || fields.len() % 2 != 0 {
         return Err(CommandError::wrong_arity(call.name));
@@ -211,8 +211,6 @@ fn trim_acknowledged(stream: StreamRef<'_>, keep: Keep, precision: Precision, ch
 
 /// `XTRIM key MAXLEN|MINID [=|~] threshold [LIMIT count] [KEEPREF|DELREF|ACKED]`
 pub(super) fn xtrim(call: &mut Call<'_>) -> CommandResult {
-    const NO_STRATEGY: CommandError =
-        CommandError::new("ERR syntax error, XTRIM must be called with a trimming strategy");
     let (mut trim, mut references, mut at) = (TrimOptions::default(), References::default(), 2);
     while at < call.args.len() {
         let used = trim.parse(&call.args, at)?;
@@ -221,7 +219,7 @@ pub(super) fn xtrim(call: &mut Call<'_>) -> CommandResult {
         }
         at += used.max(1);
     }
-    let (keep, precision) = trim.finish(call.keyspace.thresholds().stream_node_entries)?.ok_or(NO_STRATEGY)?;
+    let (keep, precision) = trim.finish(call.keyspace.thresholds().stream_node_entries)?;
     let key = call.args.at(1);
     read_to_write(call.keyspace, call.db, key, call.now)?;
     let count = trim_stream(call, key, keep, precision, references);
@@ -254,8 +252,6 @@ pub(super) fn xsetid(call: &mut Call<'_>) -> CommandResult {
     const NEGATIVE: CommandError = CommandError::new("ERR entries_added must be positive");
     const BELOW_GIVEN: CommandError =
         CommandError::new("ERR The ID specified in XSETID is smaller than the provided max_deleted_entry_id");
-    const BELOW_DELETED: CommandError =
-        CommandError::new("ERR The ID specified in XSETID is smaller than current max_deleted_entry_id");
     const BELOW_TOP: CommandError =
         CommandError::new("ERR The ID specified in XSETID is smaller than the target stream top item");
     const BELOW_LENGTH: CommandError =
@@ -279,9 +275,6 @@ pub(super) fn xsetid(call: &mut Call<'_>) -> CommandResult {
     }
     let key = call.args.at(1);
     let stream = read_to_write(call.keyspace, call.db, key, call.now)?.ok_or(NO_SUCH_KEY)?;
-    if last < stream.max_deleted() {
-        return Err(BELOW_DELETED);
-    }
     if let Some(top) = stream.last() {
         if last < top.id {
             return Err(BELOW_TOP);

@@ -2,7 +2,7 @@
 
 use super::{read, reply_entries, reply_entry, reply_id};
 use crate::call::Call;
-use crate::error::{CommandError, CommandResult, NO_SUCH_KEY, SYNTAX};
+use crate::error::{CommandError, CommandResult, NO_SUCH_KEY};
 use crate::numbers::integer;
 use crate::reply::Reply;
 use crate::row::{KeyUse, Keys, Route, Row, Traits};
@@ -57,7 +57,10 @@ fn stream(call: &mut Call<'_>) -> CommandResult {
     if is_full {
         let is_right = call.args.is(3, "full") && matches!(call.args.len(), 4 | 6);
         if !is_right || call.args.len() == 6 && !call.args.is(4, "count") {
-            return Err(SYNTAX);
+            let name = String::from_utf8_lossy(call.args.at(1));
+            return Err(CommandError::owned(format!(
+                "ERR unknown subcommand or wrong number of arguments for '{name}'. Try XINFO HELP."
+            )));
         }
         if let Some(arg) = call.args.get(5) {
             count = usize::try_from(integer(arg)?).unwrap_or(COUNT_DEFAULT);
