@@ -104,9 +104,7 @@ fn stream(call: &mut Call<'_>) -> CommandResult {
 
 /// Seven names and values.
 fn figures(reply: &mut Reply<'_>, stream: StreamRef<'_>) {
-    let nodes = stream.nodes() as i64;
-    // A tree of as many keys as there are nodes, under one root.
-    let tree_nodes = if nodes == 0 { 1 } else { nodes + 1 };
+    let (nodes, tree_nodes) = (stream.nodes() as i64, stream.radix_tree_nodes() as i64);
     for (name, value) in
         [(&b"length"[..], stream.len() as i64), (b"radix-tree-keys", nodes), (b"radix-tree-nodes", tree_nodes)]
     {

@@ -127,7 +127,7 @@ impl<'s> Serving<'s, '_> {
         let (mut last, mut read) = (delivered, self.group.read());
         let new = delivered.next().filter(|_| has_new).map(|from| self.stream.range(from, StreamId::MAX));
         for entry in new.into_iter().flatten().take(self.count - claimed_len) {
-            read = read_after(self.stream, last, entry.id, read);
+            read = read_after(self.stream, entry.id, read);
             last = entry.id;
             if !no_ack {
                 self.changes.deliver(entry.id, now_ms, 1);
@@ -200,9 +200,8 @@ fn reply_delivered(reply: &mut Reply<'_>, entry: Entry<'_>, idle_ms: i64, count:
     reply.integer(count);
 }
 
-/// How many entries a group has read once it reads the one with this id, having read up to `last`.
-fn read_after(stream: StreamRef<'_>, last: StreamId, id: StreamId, read: Option<u64>) -> Option<u64> {
-    let _ = last;
+/// How many entries a group has read once it reads the one with this id.
+fn read_after(stream: StreamRef<'_>, id: StreamId, read: Option<u64>) -> Option<u64> {
     match read {
         Some(read) if !has_gap_from(stream, id) => Some(read.wrapping_add(1)),
         _ if stream.entries_added() > 0 => distance(stream, id),
