@@ -71,7 +71,7 @@ fn edits_of_every_family_give_the_same_content_elsewhere() {
     let operations = support::from_env("SHARDIS_MODEL_OPERATIONS", 30_000);
     let seed = support::seed("SHARDIS_MODEL_SEED");
     let mut shard = Shard::new(seed);
-    let mut generator = Generator { rng: Rng::with_seed(seed), transactions: false };
+    let mut generator = Generator::new(seed, false);
     // Small collections are large here and there, and none of it shows.
     let mut replica = Keyspace::new(shard.owner.keyspace.databases(), seed ^ 1);
     let (few, many) = (few(), Thresholds::default());

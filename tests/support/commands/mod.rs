@@ -3,9 +3,11 @@
 
 mod arguments;
 mod collections;
+pub mod groups;
 mod keys;
 mod places;
 mod sorting;
+mod streams;
 mod strings;
 
 use super::{Command, Resp};
@@ -15,9 +17,15 @@ pub struct Generator {
     pub rng: Rng,
     /// Whether MULTI and its kin come, too.
     pub transactions: bool,
+    /// Ids of streams go up with it, slowly.
+    stream_ms: u64,
 }
 
 impl Generator {
+    pub fn new(seed: u64, transactions: bool) -> Self {
+        Generator { rng: Rng::with_seed(seed), transactions, stream_ms: 0 }
+    }
+
     /// A command, or a whole transaction, now and then with a watch before it.
     pub fn some(&mut self, out: &mut Vec<Command>) {
         if !self.transactions || self.rng.u32(..12) > 0 {
@@ -71,10 +79,12 @@ impl Generator {
             34..43 => self.deadlines(),
             43..52 => self.hashes(),
             52..61 => self.lists(),
-            61..69 => self.sets(),
-            69..82 => self.sorted_sets(),
-            82..90 => self.places(),
-            90..96 => self.sorting(),
+            61..68 => self.sets(),
+            68..79 => self.sorted_sets(),
+            79..85 => self.places(),
+            85..90 => self.sorting(),
+            90..94 => self.streams(),
+            94..97 => self.groups(),
             _ => self.whole(),
         }
     }
@@ -86,6 +96,10 @@ impl Generator {
         }
         if args[0] == b"SCAN" && at <= 1 {
             // Any number is a cursor to somewhere: nothing to compare.
+            return;
+        }
+        if args[0] == b"XREAD" || args[0] == b"XADD" && at > 1 {
+            // `+` is of 7.4, and some options of XADD are newer too; `*` is of the clock.
             return;
         }
         // With another count, or none, the reply is chance; another pattern may name keys of other shards; and those equally far

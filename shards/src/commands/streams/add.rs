@@ -51,39 +51,51 @@ impl<'a> AddOptions<'a> {
     }
 }
 
+/// What XADD was asked for, as far as that can be told without the stream.
+struct Add<'a> {
+    options: AddOptions<'a>,
+    trim: Option<(Keep, Precision)>,
+    wanted: WantedId,
+    fields: Args<'a>,
+}
+
+impl<'a> Add<'a> {
+    fn parse(call: &Call<'a>) -> Result<Add<'a>, CommandError> {
+        const LEAST: CommandError = CommandError::new("ERR The ID specified in XADD must be greater than 0-0");
+        const OWN_ID: CommandError = CommandError::new("ERR IDMP/IDMPAUTO can be used only with auto-generated IDs");
+        let (options, wanted, id_at) = AddOptions::parse(&call.args)?;
+        let trim = options.trim.finish_optional(call.keyspace.thresholds().stream_node_entries)?;
+        let fields = call.args.from(id_at + 1);
+        if fields.is_empty() || fields.len() % 2 != 0 {
+            return Err(CommandError::wrong_arity(call.name));
+        }
+        if wanted == WantedId::Whole(StreamId::MIN) {
+            return Err(LEAST);
+        }
+        if options.producer.is_some() && wanted != WantedId::Any {
+            return Err(OWN_ID);
+        }
+        Ok(Add { options, trim, wanted, fields })
+    }
+}
+
 /// `XADD key [NOMKSTREAM] [KEEPREF|DELREF|ACKED] [IDMPAUTO producer | IDMP producer iid]
 /// [MAXLEN|MINID [=|~] threshold [LIMIT count]] *|id field value [field value ...]`
 pub(super) fn xadd(call: &mut Call<'_>) -> CommandResult {
-    const LEAST: CommandError = CommandError::new("ERR The ID specified in XADD must be greater than 0-0");
     const EXHAUSTED: CommandError =
         CommandError::new("ERR The stream has exhausted the last possible ID, unable to add more items");
-    const OWN_ID: CommandError = CommandError::new("ERR IDMP/IDMPAUTO can be used only with auto-generated IDs");
-    let (options, wanted, id_at) = AddOptions::parse(&call.args)?;
-    let trim = options.trim.finish(call.keyspace.thresholds().stream_node_entries)?;
-    let fields = call.args.from(id_at + 1);
-    if fields.is_empty() || fields.len() % 2 != 0 {
-        return Err(CommandError::wrong_arity(call.name));
-    }
-    if wanted == WantedId::Whole(StreamId::MIN) {
-        return Err(LEAST);
-    }
-    if options.producer.is_some() && wanted != WantedId::Any {
-        return Err(OWN_ID);
-    }
-    let key = call.args.at(1);
+    const TOO_LARGE: CommandError = CommandError::new("ERR Elements are too large to be stored");
+    let Add { options, trim, wanted, fields } = Add::parse(call)?;
+    let (key, now_ms) = (call.args.at(1), call.now.wall_ms);
     let stream = read_to_write(call.keyspace, call.db, key, call.now)?;
     if stream.is_none() && options.no_stream_made {
         call.reply.null();
         return Ok(());
     }
-    let producer = options.producer.map(|producer| (producer.name, producer.iid(&fields)));
-    if let (Some(stream), Some((name, iid))) = (stream, &producer)
-        && let Some(idempotence) = stream.idempotence()
-        && let Some(id) = idempotence.get(name, iid, call.now.wall_ms)
+    let sent = options.producer.map(|producer| (producer.name, producer.iid(&fields)));
+    if let (Some(stream), Some((producer, iid))) = (stream, &sent)
+        && let Some((id, changes)) = sent_before(stream, producer, iid, now_ms)
     {
-        let (added, duplicates) = (idempotence.added(), idempotence.duplicates().saturating_add(1));
-        let mut changes = Vec::new();
-        StreamChange::ProducedCounts { added, duplicates }.encode(&mut changes);
         call.write_collection(key, Kind::Stream, &changes);
         reply_id(&mut call.reply, id);
         return Ok(());
@@ -92,15 +104,15 @@ pub(super) fn xadd(call: &mut Call<'_>) -> CommandResult {
     if last == StreamId::MAX {
         return Err(EXHAUSTED);
     }
-    let id = choose_id(wanted, last, call.now.wall_ms)?;
+    let id = choose_id(wanted, last, now_ms)?;
     let bytes = fields.iter().map(<[u8]>::len).sum::<usize>();
     if bytes > ENTRY_BYTES_MAX {
-        return Err(CommandError::new("ERR Elements are too large to be stored"));
+        return Err(TOO_LARGE);
     }
     let mut changes = Vec::with_capacity(bytes + 5 * fields.len() + 24);
     StreamChange::encode_append(id, Pairs { fields }, &mut changes);
-    if let Some((name, iid)) = &producer {
-        StreamChange::Produced { producer: name, iid, id, at_ms: call.now.wall_ms }.encode(&mut changes);
+    if let Some((producer, iid)) = &sent {
+        StreamChange::Produced { producer, iid, id, at_ms: now_ms }.encode(&mut changes);
     }
     call.write_collection(key, Kind::Stream, &changes);
     if let Some((keep, precision)) = trim {
@@ -108,6 +120,16 @@ pub(super) fn xadd(call: &mut Call<'_>) -> CommandResult {
     }
     reply_id(&mut call.reply, id);
     Ok(())
+}
+
+/// The entry that what a producer sends has become before, and the changes that count this.
+fn sent_before(stream: StreamRef<'_>, producer: &[u8], iid: &[u8], now_ms: u64) -> Option<(StreamId, Vec<u8>)> {
+    let idempotence = stream.idempotence()?;
+    let id = idempotence.get(producer, iid, now_ms)?;
+    let (added, duplicates) = (idempotence.added(), idempotence.duplicates().saturating_add(1));
+    let mut changes = Vec::new();
+    StreamChange::ProducedCounts { added, duplicates }.encode(&mut changes);
+    Some((id, changes))
 }
 
 /// Fields and values of XADD, as they stand.
@@ -211,8 +233,6 @@ fn trim_acknowledged(stream: StreamRef<'_>, keep: Keep, precision: Precision, ch
 
 /// `XTRIM key MAXLEN|MINID [=|~] threshold [LIMIT count] [KEEPREF|DELREF|ACKED]`
 pub(super) fn xtrim(call: &mut Call<'_>) -> CommandResult {
-    const NO_STRATEGY: CommandError =
-        CommandError::new("ERR syntax error, XTRIM must be called with a trimming strategy");
     let (mut trim, mut references, mut at) = (TrimOptions::default(), References::default(), 2);
     while at < call.args.len() {
         let used = trim.parse(&call.args, at)?;
@@ -221,7 +241,7 @@ pub(super) fn xtrim(call: &mut Call<'_>) -> CommandResult {
         }
         at += used.max(1);
     }
-    let (keep, precision) = trim.finish(call.keyspace.thresholds().stream_node_entries)?.ok_or(NO_STRATEGY)?;
+    let (keep, precision) = trim.finish(call.keyspace.thresholds().stream_node_entries)?;
     let key = call.args.at(1);
     read_to_write(call.keyspace, call.db, key, call.now)?;
     let count = trim_stream(call, key, keep, precision, references);
@@ -254,8 +274,6 @@ pub(super) fn xsetid(call: &mut Call<'_>) -> CommandResult {
     const NEGATIVE: CommandError = CommandError::new("ERR entries_added must be positive");
     const BELOW_GIVEN: CommandError =
         CommandError::new("ERR The ID specified in XSETID is smaller than the provided max_deleted_entry_id");
-    const BELOW_DELETED: CommandError =
-        CommandError::new("ERR The ID specified in XSETID is smaller than current max_deleted_entry_id");
     const BELOW_TOP: CommandError =
         CommandError::new("ERR The ID specified in XSETID is smaller than the target stream top item");
     const BELOW_LENGTH: CommandError =
@@ -279,9 +297,6 @@ pub(super) fn xsetid(call: &mut Call<'_>) -> CommandResult {
     }
     let key = call.args.at(1);
     let stream = read_to_write(call.keyspace, call.db, key, call.now)?.ok_or(NO_SUCH_KEY)?;
-    if last < stream.max_deleted() {
-        return Err(BELOW_DELETED);
-    }
     if let Some(top) = stream.last() {
         if last < top.id {
             return Err(BELOW_TOP);

@@ -183,8 +183,18 @@ impl TrimOptions {
         }
         Ok(used)
     }
-    /// What is to stay, and how exactly, if anything was asked for.
-    pub(super) fn finish(&self, node_entries: usize) -> Result<Option<(Keep, Precision)>, CommandError> {
+    /// What is to stay, and how exactly: XTRIM's.
+    pub(super) fn finish(&self, node_entries: usize) -> Result<(Keep, Precision), CommandError> {
+        const NO_STRATEGY: CommandError =
+            CommandError::new("ERR syntax error, XTRIM must be called with a trimming strategy");
+        // A limit without a strategy is told of first, but for 0.
+        if self.keep.is_none() && self.limit.unwrap_or(0) == 0 {
+            return Err(NO_STRATEGY);
+        }
+        self.finish_optional(node_entries)?.ok_or(NO_STRATEGY)
+    }
+    /// The same, if anything was asked for: XADD's.
+    pub(super) fn finish_optional(&self, node_entries: usize) -> Result<Option<(Keep, Precision)>, CommandError> {
         const NO_STRATEGY: CommandError =
             CommandError::new("ERR syntax error, LIMIT cannot be used without specifying a trimming strategy");
         const EXACT_LIMIT: CommandError =

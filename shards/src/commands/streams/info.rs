@@ -2,7 +2,7 @@
 
 use super::{read, reply_entries, reply_entry, reply_id};
 use crate::call::Call;
-use crate::error::{CommandError, CommandResult, NO_SUCH_KEY, SYNTAX};
+use crate::error::{CommandError, CommandResult, NO_SUCH_KEY};
 use crate::numbers::integer;
 use crate::reply::Reply;
 use crate::row::{KeyUse, Keys, Route, Row, Traits};
@@ -26,9 +26,21 @@ pub(super) fn unknown_subcommand(call: &mut Call<'_>) -> CommandResult {
 }
 
 pub(super) fn no_such_subcommand(name: &[u8], command: &str) -> CommandError {
-    const QUOTED_BYTES_MAX: usize = 128;
-    let name = String::from_utf8_lossy(&name[..name.len().min(QUOTED_BYTES_MAX)]);
+    let name = quoted(name);
     CommandError::owned(format!("ERR unknown subcommand '{name}'. Try {command} HELP."))
+}
+
+/// What Redis says where a subcommand is there and its arguments are not as it wants them.
+pub(super) fn wrong_subcommand(name: &[u8], command: &str) -> CommandError {
+    let name = quoted(name);
+    CommandError::owned(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try {command} HELP."
+    ))
+}
+
+fn quoted(name: &[u8]) -> std::borrow::Cow<'_, str> {
+    const QUOTED_BYTES_MAX: usize = 128;
+    String::from_utf8_lossy(&name[..name.len().min(QUOTED_BYTES_MAX)])
 }
 
 fn help(call: &mut Call<'_>) -> CommandResult {
@@ -57,7 +69,7 @@ fn stream(call: &mut Call<'_>) -> CommandResult {
     if is_full {
         let is_right = call.args.is(3, "full") && matches!(call.args.len(), 4 | 6);
         if !is_right || call.args.len() == 6 && !call.args.is(4, "count") {
-            return Err(SYNTAX);
+            return Err(wrong_subcommand(&call.args[1], "XINFO"));
         }
         if let Some(arg) = call.args.get(5) {
             count = usize::try_from(integer(arg)?).unwrap_or(COUNT_DEFAULT);
@@ -92,9 +104,7 @@ fn stream(call: &mut Call<'_>) -> CommandResult {
 
 /// Seven names and values.
 fn figures(reply: &mut Reply<'_>, stream: StreamRef<'_>) {
-    let nodes = stream.nodes() as i64;
-    // A tree of as many keys as there are nodes, under one root.
-    let tree_nodes = if nodes == 0 { 1 } else { nodes + 1 };
+    let (nodes, tree_nodes) = (stream.nodes() as i64, stream.radix_tree_nodes() as i64);
     for (name, value) in
         [(&b"length"[..], stream.len() as i64), (b"radix-tree-keys", nodes), (b"radix-tree-nodes", tree_nodes)]
     {

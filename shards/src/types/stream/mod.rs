@@ -8,6 +8,7 @@ mod group;
 mod id;
 mod idempotence;
 mod node;
+mod radix;
 #[cfg(test)]
 mod tests;
 mod trim;

@@ -88,10 +88,7 @@ impl Options {
 }
 
 fn syntax(call: &Call<'_>) -> CommandError {
-    const QUOTED_BYTES_MAX: usize = 128;
-    let name = &call.args[1];
-    let name = String::from_utf8_lossy(&name[..name.len().min(QUOTED_BYTES_MAX)]);
-    CommandError::owned(format!("ERR unknown subcommand or wrong number of arguments for '{name}'. Try XGROUP HELP."))
+    info::wrong_subcommand(&call.args[1], "XGROUP")
 }
 
 const NO_STREAM: CommandError = CommandError::new(

@@ -78,7 +78,7 @@ pub(in super::super) fn reply_full(reply: &mut Reply<'_>, stream: StreamRef<'_>,
         reply_progress(reply, stream, group);
         reply.bulk(b"pel-count");
         reply.integer(group.pending_len() as i64);
-        reply.bulk(b"pel");
+        reply.bulk(b"pending");
         let mut found = Found::default();
         let mut out = Reply::new(&mut found.bytes, reply.protocol());
         for pending in group.pending_from(StreamId::MIN).take(count) {
@@ -105,7 +105,7 @@ fn reply_consumer(reply: &mut Reply<'_>, group: &Group, consumer: &Consumer, cou
     reply.integer(consumer.seen_ms() as i64);
     reply.bulk(b"pel-count");
     reply.integer(consumer.pending_len() as i64);
-    reply.bulk(b"pel");
+    reply.bulk(b"pending");
     reply.array(consumer.pending_len().min(count));
     for pending in group.pending_of_consumer(consumer, StreamId::MIN).take(count) {
         reply.array(3);
@@ -115,10 +115,10 @@ fn reply_consumer(reply: &mut Reply<'_>, group: &Group, consumer: &Consumer, cou
     }
 }
 
-/// Whether an entry was deleted by name at an id or behind it, so that counting on from there would be wrong.
+/// Whether an entry may be missing among those there are, at an id or behind it, so that counting on from there would be wrong.
 pub(super) fn has_gap_from(stream: StreamRef<'_>, id: StreamId) -> bool {
     let deleted = stream.max_deleted();
-    !stream.is_empty() && deleted != StreamId::MIN && id <= deleted
+    !stream.is_empty() && deleted != StreamId::MIN && id.max(stream.first_id()) <= deleted
 }
 
 /// How many entries were ever added up to an id, if that can be known: of the last entry, of the first, and of what is before both

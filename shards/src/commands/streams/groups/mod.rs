@@ -9,6 +9,8 @@ mod delete;
 mod info;
 mod pending;
 mod read;
+#[cfg(test)]
+mod tests;
 
 pub(super) use info::{XINFO_CONSUMERS, XINFO_GROUPS, reply_full};
 
