@@ -21,6 +21,7 @@ mod hunt {
 mod durable_time;
 mod simulation {
     pub mod clients;
+    pub mod collections;
     pub mod disk;
     pub mod explorer;
     pub mod lanes;
@@ -147,7 +148,9 @@ fn every_moment_of_a_run_can_be_its_last() {
 fn every_planted_bug_is_found() {
     const PLANTED_SEEDS: u64 = 150;
     for fault in FAULTS {
-        let outcomes = (0..PLANTED_SEEDS).map(|seed| outcome(seed, fault));
+        // Few runs tear a record in such a way that this shows.
+        let seeds = if fault == Fault::BadChecksum { 10 * PLANTED_SEEDS } else { PLANTED_SEEDS };
+        let outcomes = (0..seeds).map(|seed| outcome(seed, fault));
         let (mut planted, mut found) = (0, 0);
         for outcome in outcomes.filter(|outcome| outcome.planted > 0) {
             planted += 1;

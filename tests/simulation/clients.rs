@@ -1,6 +1,7 @@
 //! Clients as a core sees them: bytes that come in pieces, replies that must come in order and number, and sudden ends.
 //! Notes every operation for the checkers, with steps as the time.
 
+use super::collections::Collections;
 use super::record::{Notes, Outcome};
 use super::sets::{Looked, Sets};
 use super::world::Place;
@@ -83,7 +84,7 @@ impl Client {
     // ---- sending -------------------------------------------------------------------------------------------
 
     /// Begins the next step, of which the first part is sent.
-    pub fn begin(&mut self, sets: &Sets, notes: &mut Notes) {
+    pub fn begin(&mut self, sets: &Sets, collections: &Collections, notes: &mut Notes) {
         self.read.clear();
         let rng = self.planner.rng();
         let stages = match rng.u8(..100) {
@@ -92,7 +93,8 @@ impl Client {
                 let plan = self.planner.next();
                 muted(plan, self.planner.rng())
             }
-            16..100 => {
+            16..28 => stages_of_look(collections.look(rng), rng),
+            28..100 => {
                 let plan = self.planner.next();
                 stages_of(plan, self.planner.rng(), notes.names())
             }

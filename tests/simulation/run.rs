@@ -1,6 +1,7 @@
 //! One seed from its first draw to its verdict.
 
 use super::clients::Client;
+use super::collections::Collections;
 use super::disk::Habits;
 use super::explorer::Explorer;
 use super::ledger::Accident;
@@ -51,6 +52,7 @@ struct Run {
     rng: Rng,
     mix: Mix,
     sets: Sets,
+    collections: Collections,
     clients: Vec<Client>,
     notes: Notes,
     sessions: u32,
@@ -187,6 +189,8 @@ impl Run {
         let names = keys_on("k", &wanted, setup.shards);
         let (first, second) = (rng.u16(..setup.shards), rng.u16(..setup.shards));
         let sets = Sets::new(keys_on("s", &[first, first + 1, second], setup.shards));
+        let shards = (0..5).map(|_| rng.u16(..setup.shards)).collect::<Vec<_>>();
+        let collections = Collections::new(keys_on("c", &shards, setup.shards));
         let world = World::new(setup);
         let (left, disconnects) = (rng.u32(20..90), rng.bool());
         let notes = Notes::new(names);
@@ -195,6 +199,7 @@ impl Run {
             rng,
             mix,
             sets,
+            collections,
             clients: Vec::new(),
             notes,
             sessions: 0,
@@ -282,7 +287,7 @@ impl Run {
         if !idle.is_empty() && self.left > 0 && self.rng.bool() {
             self.left -= 1;
             let client = &mut self.clients[idle[self.rng.usize(..idle.len())]];
-            client.begin(&self.sets, &mut self.notes);
+            client.begin(&self.sets, &self.collections, &mut self.notes);
         }
         if self.disconnects && self.rng.u8(..60) == 0 {
             self.leave();

@@ -13,7 +13,15 @@ pub struct Sets {
 #[derive(Clone, Debug)]
 pub struct Looked {
     pub lines: Vec<String>,
-    keys: usize,
+    pub rule: Rule,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Rule {
+    /// So many keys have one value, or are none, as MGET, DBSIZE and KEYS say.
+    OneValue(usize),
+    /// The last four but one are the same elements, each once.
+    SameElements,
 }
 
 impl Sets {
@@ -44,7 +52,7 @@ impl Sets {
         lines.extend(acts);
         lines.extend([format!("MGET {}", self.keys.join(" ")), "DBSIZE".to_string(), "KEYS *".to_string()]);
         lines.push("SELECT 0".to_string());
-        Looked { lines, keys: self.keys.len() }
+        Looked { lines, rule: Rule::OneValue(self.keys.len()) }
     }
 }
 
@@ -52,17 +60,35 @@ impl Looked {
     pub fn judge(&self, reply: &Resp) -> Result<(), String> {
         let told = |why: &str| Err(format!("{why}: {:?} = {reply}", self.lines));
         let Resp::Array(replies) = reply else { return told("no array") };
-        if replies.len() != self.lines.len() || replies.iter().any(Resp::is_error) {
+        // RENAME and COPY of what isn't there.
+        let is_refused = |reply: &Resp| reply.is_error() && reply.bytes() != b"ERR no such key";
+        if replies.len() != self.lines.len() || replies.iter().any(is_refused) {
             return told("not all was run");
         }
-        let [.., values, count, keys, _] = &replies[..] else { return told("too few") };
-        let first = &values.items()[0];
-        let held = if *first == Resp::Nil { 0 } else { self.keys };
-        if values.items().iter().any(|value| value != first) {
-            return told("torn");
-        }
-        if count.integer() != held as i64 || keys.items().len() != held {
-            return told("miscounted");
+        match self.rule {
+            Rule::OneValue(all) => {
+                let [.., values, count, keys, _] = &replies[..] else { return told("too few") };
+                let first = &values.items()[0];
+                let held = if *first == Resp::Nil { 0 } else { all };
+                if values.items().iter().any(|value| value != first) {
+                    return told("torn");
+                }
+                if count.integer() != held as i64 || keys.items().len() != held {
+                    return told("miscounted");
+                }
+            }
+            Rule::SameElements => {
+                let [.., list, set, hash, sorted_set, _] = &replies[..] else { return told("too few") };
+                let sorted = |reply: &Resp| {
+                    let mut elements = reply.items().to_vec();
+                    elements.sort();
+                    elements
+                };
+                let elements = sorted(list);
+                if [set, hash, sorted_set].into_iter().any(|other| sorted(other) != elements) {
+                    return told("torn");
+                }
+            }
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use shards::wal::{
 };
 use std::collections::BTreeSet;
 
-pub const DATABASES: u16 = 4;
+pub const DATABASES: u16 = 5;
 
 /// A planted bug of a start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
