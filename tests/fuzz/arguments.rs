@@ -256,7 +256,7 @@ fn same_elsewhere(shard: &Shard, seed: u64) -> Result<(), String> {
     let keyspace = &shard.owner.keyspace;
     keyspace.check_invariants();
     let mut other = Keyspace::new(keyspace.databases(), seed ^ 1);
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         other.set_thresholds(few());
     }
     other.replay_all(keyspace.edits()).map_err(|error| format!("edits that can't be read: {error}"))?;
