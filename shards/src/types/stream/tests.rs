@@ -125,7 +125,7 @@ fn a_stream_does_what_an_ordered_map_does() {
                 37 => StreamChange::TrimTo { last: some_id.previous().unwrap_or_default() },
                 38 if step > 100 => StreamChange::TrimTo { last: some_id },
                 _ => StreamChange::SetId {
-                    last: twin.last.next().unwrap_or(StreamId::MAX),
+                    last: if random.bool() { twin.last.next().unwrap_or(StreamId::MAX) } else { some_id },
                     added: twin.added + random.u64(..9),
                     max_deleted: some_id,
                 },
