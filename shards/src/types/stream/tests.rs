@@ -23,9 +23,8 @@ impl Twin {
                 (self.last, self.added) = (id, self.added.saturating_add(1));
             }
             StreamChange::Delete { id } => {
-                if self.entries.remove(&id).is_some() {
-                    self.max_deleted = self.max_deleted.max(id);
-                }
+                let deleted = self.entries.remove(&id).map(|_| id);
+                self.max_deleted = self.max_deleted.max(deleted.unwrap_or_default());
             }
             StreamChange::TrimTo { last } => self.entries.retain(|id, _| *id > last),
             StreamChange::Trim { id } => drop(self.entries.remove(&id)),
