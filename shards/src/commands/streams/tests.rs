@@ -38,7 +38,7 @@ fn what_changes_nothing_is_no_edit() {
         "XADD t NOMKSTREAM * f v",
         "XDEL s 3-3",
         "XTRIM s MAXLEN 1",
-        "XTRIM s MINID ~ 5",
+        "XTRIM s MINID ~ 1",
         "XSETID s 1-1",
         "XCFGSET s IDMP-MAXSIZE 100",
         "XDEL t 1-1",
