@@ -6,7 +6,6 @@
 
 mod support;
 
-use fastrand::Rng;
 use shards::units::Now;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
