@@ -1,9 +1,9 @@
 //! The commands of sorted sets that wait for a member if there is none: each tries as its plain form does, and wishes to wait in vain.
 
-use super::{MultiPop, collect, ends, pop_first, read_to_write, remove_members};
+use super::{MultiPop, ends, pop_first, read_to_write, remove_all};
 use crate::call::Call;
 use crate::error::CommandResult;
-use crate::types::{Kind, View};
+use crate::types::Kind;
 use crate::waiting::{Awaited, Null, Readers, Wait, timeout_seconds};
 
 pub fn bzpopmin(call: &mut Call<'_>) -> CommandResult {
@@ -21,13 +21,13 @@ fn pop(call: &mut Call<'_>, highest: bool) -> CommandResult {
     for at in 1..last {
         let key = call.args.at(at);
         let Some(set) = read_to_write(call.keyspace, call.db, key, call.now)? else { continue };
-        let popped = collect(set, ends(set.len(), 1, highest), highest);
+        let popped = ends(set, 1, highest);
         let (score, member) = &popped[0];
         call.reply.array(3);
         call.reply.bulk(key);
         call.reply.bulk(member);
         call.reply.double(*score);
-        remove_members(call, key, std::iter::once(member.as_slice()));
+        remove_all(call, key, std::iter::once(member.as_slice()));
         return Ok(());
     }
     wait(call, timeout_ms);

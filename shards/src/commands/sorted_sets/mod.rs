@@ -17,7 +17,6 @@ use crate::types::sorted_set::{Bound, SortedSetChange, SortedSetRef};
 use crate::types::{Kind, Need, View};
 use crate::units::{Db, Now};
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 const READ: Traits = Traits::READ;
 const READ_FAST: Traits = READ.and(Traits::FAST);
@@ -151,8 +150,17 @@ fn reply_elements(call: &mut Call<'_>, elements: &[(f64, Vec<u8>)], with_scores:
     }
 }
 
-/// Removes the elements of these ranks from the sorted set at a key, which has `len`.
-fn remove_ranks(call: &mut Call<'_>, key: &[u8], ranks: Range<usize>, len: usize) {
+/// Removes members from the sorted set at a key, by their names: what ranks they have isn't known where only its ends are at hand.
+fn remove_all<'m>(call: &mut Call<'_>, key: &[u8], members: impl Iterator<Item = &'m [u8]>) {
+    let mut changes = Vec::new();
+    members.for_each(|member| SortedSetChange::Remove { member }.encode(&mut changes));
+    if !changes.is_empty() {
+        call.write_collection(key, Kind::SortedSet, &changes);
+    }
+}
+
+/// Removes the elements of these ranks from the sorted set at a key, which has `len`: all of it is at hand, not its ends only.
+fn remove_ranks(call: &mut Call<'_>, key: &[u8], ranks: std::ops::Range<usize>, len: usize) {
     if ranks.is_empty() {
         return;
     }
@@ -165,13 +173,6 @@ fn remove_ranks(call: &mut Call<'_>, key: &[u8], ranks: Range<usize>, len: usize
         SortedSetChange::RemoveRanks { from, count }.encode(&mut changes);
         call.write_collection(key, Kind::SortedSet, &changes);
     }
-}
-
-/// By their names: what ranks they have isn't known where only the ends of the set are at hand (`Need::Ends`).
-fn remove_members<'m>(call: &mut Call<'_>, key: &[u8], members: impl Iterator<Item = &'m [u8]>) {
-    let mut changes = Vec::new();
-    members.for_each(|member| SortedSetChange::Remove { member }.encode(&mut changes));
-    call.write_collection(key, Kind::SortedSet, &changes);
 }
 
 #[derive(Default)]
@@ -295,12 +296,8 @@ fn zrem(call: &mut Call<'_>) -> CommandResult {
         members.sort_unstable();
         members.dedup();
     }
-    let mut changes = Vec::new();
-    members.iter().for_each(|member| SortedSetChange::Remove { member }.encode(&mut changes));
-    if !changes.is_empty() {
-        call.write_collection(key, Kind::SortedSet, &changes);
-    }
     call.reply.integer(members.len() as i64);
+    remove_all(call, key, members.into_iter());
     Ok(())
 }
 
@@ -350,9 +347,7 @@ fn pop(call: &mut Call<'_>, highest: bool) -> CommandResult {
         None => None,
     };
     let set = read_to_write(call.keyspace, call.db, key, call.now)?;
-    let len = set.map_or(0, |set| set.len());
-    let ranks = ends(len, count.unwrap_or(1), highest);
-    let popped = set.map_or(Vec::new(), |set| collect(set, ranks.clone(), highest));
+    let popped = set.map_or(Vec::new(), |set| ends(set, count.unwrap_or(1), highest));
     if count.is_some() {
         reply_elements(call, &popped, true);
     } else {
@@ -362,17 +357,19 @@ fn pop(call: &mut Call<'_>, highest: bool) -> CommandResult {
             call.reply.double(*score);
         }
     }
-    remove_ranks(call, key, ranks, len);
+    remove_all(call, key, popped.iter().map(|(_, member)| member.as_slice()));
     Ok(())
 }
 
-/// The ranks of the first elements from an end, at most `count`.
-fn ends(len: usize, count: i64, highest: bool) -> Range<usize> {
+/// The first elements from an end, at most `count`.
+fn ends(set: SortedSetRef<'_>, count: i64, highest: bool) -> Vec<(f64, Vec<u8>)> {
+    let len = set.len();
     let count = usize::try_from(count).map_or(len, |count| count.min(len));
-    if highest { len - count..len } else { 0..count }
+    let ranks = if highest { len - count..len } else { 0..count };
+    collect(set, ranks, highest)
 }
 
-fn collect(set: SortedSetRef<'_>, ranks: Range<usize>, backwards: bool) -> Vec<(f64, Vec<u8>)> {
+fn collect(set: SortedSetRef<'_>, ranks: std::ops::Range<usize>, backwards: bool) -> Vec<(f64, Vec<u8>)> {
     let mut found = Vec::with_capacity(ranks.len());
     set.visit(ranks, backwards, &mut |score, member| {
         found.push((score, member.to_vec()));
@@ -423,7 +420,7 @@ impl<'a> MultiPop<'a> {
 fn pop_first(call: &mut Call<'_>, from: MultiPop<'_>) -> Result<bool, CommandError> {
     for key in from.keys {
         let Some(set) = read_to_write(call.keyspace, call.db, key, call.now)? else { continue };
-        let popped = collect(set, ends(set.len(), from.count, from.highest), from.highest);
+        let popped = ends(set, from.count, from.highest);
         call.reply.array(2);
         call.reply.bulk(key);
         call.reply.array(popped.len());
@@ -432,7 +429,7 @@ fn pop_first(call: &mut Call<'_>, from: MultiPop<'_>) -> Result<bool, CommandErr
             call.reply.bulk(member);
             call.reply.double(*score);
         }
-        remove_members(call, key, popped.iter().map(|(_, member)| member.as_slice()));
+        remove_all(call, key, popped.iter().map(|(_, member)| member.as_slice()));
         return Ok(true);
     }
     Ok(false)
