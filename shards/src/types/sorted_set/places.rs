@@ -34,6 +34,9 @@ pub(super) struct Places {
     /// Capacities of all leaves.
     capacity: usize,
     hasher: ahash::RandomState,
+    /// Fewer bits make members of the same hash.
+    #[cfg(test)]
+    pub(super) hash_mask: u32,
 }
 
 fn entry(hash: MemberHash, id: LeafId) -> u64 {
@@ -50,13 +53,23 @@ impl Places {
         let [a, b, c, d] = std::array::from_fn(|_| seeds.next_u64());
         let mut leaves = Pages::default();
         leaves.push(Leaf::new());
-        Places { leaves, len: 0, capacity: 0, hasher: ahash::RandomState::with_seeds(a, b, c, d) }
+        Places {
+            leaves,
+            len: 0,
+            capacity: 0,
+            hasher: ahash::RandomState::with_seeds(a, b, c, d),
+            #[cfg(test)]
+            hash_mask: u32::MAX,
+        }
     }
     #[inline]
     pub(super) fn hash(&self, member: &[u8]) -> MemberHash {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(member);
-        MemberHash(hasher.finish() as u32)
+        let hash = hasher.finish() as u32;
+        #[cfg(test)]
+        let hash = hash & self.hash_mask;
+        MemberHash(hash)
     }
     pub(super) fn len(&self) -> usize {
         self.len

@@ -103,6 +103,40 @@ fn members_of_one_score_are_in_their_own_order() {
 }
 
 #[test]
+fn members_of_the_same_hash_are_told_apart() {
+    for (seed, hash_mask) in [(1, 0), (2, 7), (3, 0xff)] {
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut set, mut twin) = (SortedSet::new(seed), BTreeMap::new());
+        set.places.hash_mask = hash_mask;
+        for step in 0..4000 {
+            let member = random.u32(..600).to_string().into_bytes();
+            let score = random.u32(..30) as f64;
+            // It grows, shrinks and grows again.
+            if random.u32(..100) < if step % 2000 < 1000 { 80 } else { 20 } {
+                set.apply(SortedSetChange::Put { score, member: &member });
+                twin.insert(member, score);
+            } else {
+                set.apply(SortedSetChange::Remove { member: &member });
+                twin.remove(&member);
+            }
+            if step % 100 == 0 {
+                set.check_invariants();
+                assert_eq!(content(set.view(), 0..twin.len(), false), sorted(&twin));
+                assert!(twin.iter().all(|(member, score)| set.view().score(member) == Some(*score)));
+                let mut scanned = Vec::new();
+                assert_eq!(
+                    set.view().scan(0, usize::MAX, &mut |score, member| scanned.push((score, member.to_vec()))),
+                    0
+                );
+                scanned.sort_by(|a, b| a.partial_cmp(b).expect("scores are numbers"));
+                assert_eq!(scanned, sorted(&twin));
+            }
+        }
+    }
+}
+
+#[test]
 fn a_clone_keeps_its_content_while_the_other_changes() {
     let mut set = SortedSet::new(1);
     let member = |n: u32| n.to_string().into_bytes();
