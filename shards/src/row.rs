@@ -6,6 +6,7 @@
 
 use crate::call::{Args, Call};
 use crate::error::CommandResult;
+use crate::types::Need;
 
 /// A handler of the shard. On `Err` the owner discards what was written to the reply and writes the error;
 /// a handler that returns `Err` has made no edit.
@@ -148,6 +149,8 @@ pub struct Row<H: 'static = Handler> {
     pub route: Route,
     pub handler: H,
     pub docs: Docs,
+    /// What it needs of its keys' values where these are fetched from several shards.
+    pub need: for<'a> fn(&Args<'a>) -> Need<'a>,
     /// Rows of the subcommands, when the second argument chooses the handler.
     pub subcommands: &'static [Row<H>],
 }
@@ -165,7 +168,17 @@ impl<H: Copy> Row<H> {
     /// A row with no keys that runs on the connection's core; chain the other methods to say otherwise.
     pub const fn new(name: &'static str, arity: i8, traits: Traits, handler: H) -> Self {
         let docs = Docs { summary: "", since: "1.0.0", group: "generic", complexity: "O(1)" };
-        Row { name, arity, traits, keys: Keys::None, route: Route::Front, handler, docs, subcommands: &[] }
+        Row {
+            name,
+            arity,
+            traits,
+            keys: Keys::None,
+            route: Route::Front,
+            handler,
+            docs,
+            need: |_| Need::All,
+            subcommands: &[],
+        }
     }
     /// One key at argument 1.
     pub const fn key(self, usage: KeyUse) -> Self {
@@ -189,6 +202,11 @@ impl<H: Copy> Row<H> {
         summary: &'static str,
     ) -> Self {
         self.docs = Docs { summary, since, group, complexity };
+        self
+    }
+    /// For a command that needs no more than a part of large values, and makes only changes to them.
+    pub const fn need(mut self, need: for<'a> fn(&Args<'a>) -> Need<'a>) -> Self {
+        self.need = need;
         self
     }
     pub const fn subcommands(mut self, rows: &'static [Row<H>]) -> Self {

@@ -174,7 +174,7 @@ fn clients(lines: &mut Lines, facts: &Facts<'_>) {
     lines.add("connected_clients", facts.reports.total.get("connections"));
     lines.add("cluster_connections", 0);
     lines.add("maxclients", facts.config.maxclients);
-    lines.add("blocked_clients", 0);
+    lines.add("blocked_clients", facts.reports.total.get("blocked_clients"));
     lines.add("tracking_clients", 0);
     lines.add("clients_in_timeout_table", 0);
 }

@@ -29,6 +29,7 @@ impl Report {
             report.number(&format!("db/{}/expires", db.0), keyspace.deadlines(db) as u64);
         }
         report.number("connections", core.session_count() as u64);
+        report.number("blocked_clients", core.blocked_clients() as u64);
         report.number("stat/keyspace_hits", keyspace.lookups().hits);
         report.number("stat/keyspace_misses", keyspace.lookups().misses);
         report.number("keyspace_bytes", keyspace.bytes_used() as u64);

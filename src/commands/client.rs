@@ -3,7 +3,7 @@
 use super::ServerHandler::{Everywhere, Here};
 use super::connection::{client_name, plain};
 use super::{ServerCall, ServerHandler, container, help};
-use crate::core::Core;
+use crate::core::{Core, End};
 use crate::session::{Closing, ReplyMode, Session};
 use shards::call::Args;
 use shards::error::{CommandError, CommandResult, SYNTAX};
@@ -31,6 +31,7 @@ const fn row(
 }
 
 const LIST: ServerHandler = Everywhere { check: check_list, part: list, merge: merge_list };
+const UNBLOCK: ServerHandler = Everywhere { check: check_unblock, part: unblock, merge: merge_unblock };
 const KILL: ServerHandler = Everywhere { check: check_kill, part: kill, merge: merge_kill };
 
 const SUBCOMMANDS: &[Row<ServerHandler>] = &[
@@ -44,7 +45,7 @@ const SUBCOMMANDS: &[Row<ServerHandler>] = &[
     row("client|no-evict", 3, ADMIN, "7.0.0", "Spares the connection when memory is short.", Here(no_evict)),
     row("client|no-touch", 3, BASE, "7.2.0", "Notes whether reads of this connection count as use.", Here(no_touch)),
     row("client|reply", 3, BASE, "3.2.0", "Chooses whether commands are replied to.", Here(reply)),
-    row("client|unblock", -3, ADMIN, "5.0.0", "Ends the waiting of another connection.", Here(unblock)),
+    row("client|unblock", -3, ADMIN, "5.0.0", "Ends the waiting of another connection.", UNBLOCK),
     row("client|getredir", 2, BASE, "6.0.0", "To which connection invalidations go.", Here(getredir)),
     row("client|trackinginfo", 2, BASE, "6.2.0", "How invalidations are tracked.", Here(trackinginfo)),
     row(
@@ -135,16 +136,26 @@ fn reply(call: &mut ServerCall<'_>) -> CommandResult {
     Ok(())
 }
 
-/// No command waits for another client's yet, so there is nobody to be unblocked.
-fn unblock(call: &mut ServerCall<'_>) -> CommandResult {
+fn check_unblock(call: &mut ServerCall<'_>) -> CommandResult {
     if call.args.len() > 4 {
         return Err(CommandError::wrong_arity(call.name));
     }
     if call.args.len() == 4 && !call.args.is(3, "timeout") && !call.args.is(3, "error") {
         return Err(CommandError::new("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
     }
-    integer(call.args.at(2))?;
-    call.reply().integer(0);
+    integer(call.args.at(2)).map(drop)
+}
+
+fn unblock(core: &mut Core, args: Args<'_>, out: &mut Vec<u8>) {
+    let id = integer(args.at(2)).expect("checked where the command came in");
+    let end = if args.len() == 4 && args.is(3, "error") { End::Unblocked } else { End::TimedOut };
+    let waited = u64::try_from(id).is_ok_and(|id| core.unblock(id, end));
+    out.push(waited as u8);
+}
+
+fn merge_unblock(call: &mut ServerCall<'_>, parts: &[Vec<u8>]) -> CommandResult {
+    let waited = parts.iter().any(|part| part == &[1]);
+    call.reply().integer(waited as i64);
     Ok(())
 }
 
@@ -291,9 +302,10 @@ fn flags(session: &Session) -> String {
         Closing::AfterReplies => "c",
         Closing::Now => "A",
     };
+    let blocked = if session.blocked.is_some() { "b" } else { "" };
     let no_evict = if session.no_evict { "e" } else { "" };
     let no_touch = if session.no_touch { "T" } else { "" };
-    let flags = [closing, no_evict, no_touch].concat();
+    let flags = [closing, blocked, no_evict, no_touch].concat();
     if flags.is_empty() { "N".into() } else { flags }
 }
 

@@ -528,3 +528,51 @@ fn an_exec_over_three_shards_ends_the_watch_on_all() {
         assert_eq!(stage.run_all(client, "EXEC"), "*4\r\n+OK\r\n+OK\r\n+OK\r\n+PONG\r\n");
     }
 }
+
+/// The other shard sends what they need of a large value, not all of it: nobody may see the difference.
+#[test]
+fn commands_that_fetch_ends_and_single_elements_see_what_one_shard_would() {
+    let keys = |name: &str| [0, 1].map(|shard| format!("{name}{{{}}}", key_on(2, shard, 0)));
+    let ([list, other], [set, target], [sorted, last]) = (keys("l"), keys("s"), keys("z"));
+    let long = |n: usize| format!("{n:0>40}");
+    let numbers = |from: usize, to: usize| (from..to).map(long).collect::<Vec<_>>().join(" ");
+    let scored = |from: usize, to: usize| (from..to).map(|n| format!("{n} {}", long(n))).collect::<Vec<_>>().join(" ");
+    let mut lines = vec![
+        format!("RPUSH {list} {}", numbers(0, 900)),
+        format!("RPUSH {other} {}", numbers(900, 1_500)),
+        format!("SADD {set} {}", numbers(0, 900)),
+        format!("SADD {target} {}", numbers(600, 1_500)),
+        format!("ZADD {sorted} {}", scored(0, 900)),
+    ];
+    for n in [0, 1, 7, 300, 299, 295, 1_000] {
+        lines.extend([
+            format!("LMPOP 2 {list} {other} LEFT COUNT {}", n.max(1)),
+            format!("BLMPOP 0.001 2 {other} {list} RIGHT COUNT {}", n.max(1)),
+            format!("LMOVE {list} {other} LEFT RIGHT"),
+            format!("RPOPLPUSH {other} {list}"),
+            format!("BLMOVE {list} {other} RIGHT LEFT 0.001"),
+            format!("LRANGE {list} 0 -1"),
+            format!("LRANGE {other} 0 -1"),
+            format!("SMOVE {set} {target} {}", long(n)),
+            format!("SMOVE {target} {set} {}", long(n)),
+            format!("SMOVE {target} {set} {}", long(n + 600)),
+            format!("SCARD {set}"),
+            format!("SCARD {target}"),
+            format!("SISMEMBER {set} {}", long(n + 600)),
+            format!("ZMPOP 2 {last} {sorted} MIN COUNT {}", n.max(1)),
+            format!("BZMPOP 0.001 2 {last} {sorted} MAX COUNT {}", n.max(1)),
+            format!("ZRANGE {sorted} 0 -1"),
+            format!("EXISTS {list} {other} {set} {target} {sorted} {last}"),
+        ]);
+    }
+    let (mut one, mut two) = (Stage::new(1), Stage::new(2));
+    let (alone, client) = (one.connect(0), two.connect(0));
+    for line in lines {
+        let reply = two.run_all(client, &line);
+        // The last of all: one that would wait, and there the time stands still.
+        if reply.is_empty() {
+            break;
+        }
+        assert_eq!(reply, one.run_all(alone, &line), "{}", &line[..line.len().min(60)]);
+    }
+}

@@ -4,16 +4,21 @@
 //! have run, so what it sent later finds them done; its reply may wait longer, for logs.
 
 use super::Core;
+use super::blocking::Attempt;
 use super::long::Long;
 use super::participate::claim_of;
+use crate::commands::catalog::Run;
 use crate::router::batch::{Answer, CallBatch, ConnectionId, Group, Message, Question, Ticket, Work, ran};
 use crate::router::program::{Kind, Planned, Program, Scratch, Step as ProgramStep};
+use shards::call::Args;
 use shards::reply::{Protocol, Reply};
 use shards::transaction::{Acquisition, Age, Ask, Step, Verdict};
+use shards::types::Need;
 use shards::units::{Db, Offset, ShardId};
 use shards::watches::Watcher;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 
 /// The transactions of this core's connections.
 #[derive(Default)]
@@ -77,6 +82,18 @@ pub(super) struct Transaction {
     pub(super) until: Offset,
     /// What is left to do of one that is too long to be planned at once.
     pub(super) long: Option<Box<Long>>,
+    /// A command that may have to wait for its keys.
+    pub(super) attempt: Option<Rc<Attempt>>,
+}
+
+/// What else a transaction begins with, beside its program.
+#[derive(Default)]
+pub(super) struct Beginning {
+    pub(super) exec: bool,
+    /// The client whose watched keys must be unbroken; 0 for none.
+    pub(super) watcher: u64,
+    pub(super) long: Option<Box<Long>>,
+    pub(super) attempt: Option<Rc<Attempt>>,
 }
 
 impl Core {
@@ -87,23 +104,16 @@ impl Core {
     }
 
     /// Starts a transaction, which ends at once if all of its shards are this one and nobody is in its way.
-    pub(super) fn begin_transaction(&mut self, connection: ConnectionId, program: Program, exec: bool, watcher: u64) {
-        self.begin_any(connection, program, exec, watcher, None);
-    }
-
-    pub(super) fn begin_any(
-        &mut self,
-        connection: ConnectionId,
-        program: Program,
-        exec: bool,
-        watcher: u64,
-        long: Option<Box<Long>>,
-    ) {
+    pub(super) fn begin_transaction(&mut self, connection: ConnectionId, program: Program, beginning: Beginning) {
+        let Beginning { exec, watcher, long, attempt } = beginning;
         let age = self.next_age();
         let (slot, protocol) = match self.session_mut(connection) {
             Some(session) => {
                 session.held = true;
-                let slot = (!super::execute::mutes(session.reply_mode)).then(|| session.replies.reserve());
+                let slot = match &session.blocked {
+                    Some(blocked) => blocked.slot(),
+                    None => (!super::execute::mutes(session.reply_mode)).then(|| session.replies.reserve()),
+                };
                 (slot, session.protocol)
             }
             // The server's own.
@@ -132,6 +142,7 @@ impl Core {
             waits: SmallVec::new(),
             until: Offset(0),
             long,
+            attempt,
             program,
         };
         if direct && whole {
@@ -480,17 +491,31 @@ impl Core {
     fn fetch_for_scratch(&mut self, index: usize, step: usize) {
         let transaction = &self.coordination.transactions[index];
         let ProgramStep::Scratch(scratch) = &transaction.program.steps[step] else { unreachable!("a scratch step") };
+        let need = self.need_of(scratch);
         let mut fetches: BTreeMap<u16, CallBatch> = BTreeMap::new();
         for (part, key) in &scratch.keys {
             let work = Work::Fetch { all_databases: scratch.all_databases };
             let ticket = Ticket::of_transaction(index as u32, transaction.age, *part);
             let calls = fetches.entry(*part).or_default();
-            calls.push(ticket, work, scratch.db, Protocol::Resp2, std::iter::once(key.as_slice()));
+            calls.push(ticket, work, scratch.db, Protocol::Resp2, [&need, key.as_slice()].into_iter());
         }
         let transaction = self.transaction(index);
         transaction.group = None;
         transaction.phase = Phase::Fetching(fetches.len());
         self.send_steps(index, fetches);
+    }
+
+    /// What the commands need of their keys, encoded: of several, one may look at what another needn't see.
+    fn need_of(&self, scratch: &Scratch) -> Vec<u8> {
+        let mut out = Vec::new();
+        match &scratch.commands[..] {
+            [only] => {
+                let Run::Shard(row) = self.catalog.get(only.number).run else { unreachable!("a shard's command") };
+                (row.need)(&Args::new(&only.bytes, &only.spans)).encode(&mut out);
+            }
+            _ => Need::All.encode(&mut out),
+        }
+        out
     }
 
     /// Has these participants run these calls, as a step whose replies count.

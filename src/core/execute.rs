@@ -1,6 +1,7 @@
 //! One command of one client: may it run, where, and what becomes of its reply.
 
 use super::Core;
+use super::coordinate::Beginning;
 use super::intake::Flow;
 use super::turn::BACKLOG_BYTES_MAX;
 use crate::commands::catalog::{Command, CommandNumber, Run};
@@ -17,6 +18,7 @@ use shards::owner::Caller;
 use shards::reply::{Protocol, Reply};
 use shards::row::{Handler, Keys, Route, Row, Traits};
 use shards::units::{Db, Offset, ShardId};
+use shards::waiting::is_wait;
 
 const NO_AUTH: CommandError = CommandError::new("NOAUTH Authentication required.");
 
@@ -33,6 +35,15 @@ pub(super) struct ShardCall<'a> {
     pub(super) number: CommandNumber,
     pub(super) row: &'static Row<Handler>,
     pub(super) args: Args<'a>,
+}
+
+/// Where the keys of a command are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// It has none, or its arguments are wrong.
+    Nowhere,
+    At(ShardId),
+    Several,
 }
 
 impl Core {
@@ -137,6 +148,9 @@ impl Core {
 
     fn dispatch_shard(&mut self, call: ShardCall<'_>) -> Flow {
         let ShardCall { row, args, .. } = call;
+        if row.traits.has(Traits::BLOCKING) {
+            return self.run_blocking(call);
+        }
         if self.shards == 1 {
             return self.run_alone(call);
         }
@@ -209,7 +223,7 @@ impl Core {
         if !self.have_credit(&program) {
             return Flow::Hold;
         }
-        self.begin_transaction(connection, program, false, 0);
+        self.begin_transaction(connection, program, Beginning::default());
         Flow::Done
     }
 
@@ -218,7 +232,7 @@ impl Core {
     }
 
     /// Runs on this core's shard, and puts the reply where it belongs.
-    fn run_here(&mut self, call: ShardCall<'_>) -> Flow {
+    pub(super) fn run_here(&mut self, call: ShardCall<'_>) -> Flow {
         let ShardCall { connection, number, row, args } = call;
         let session = &mut self.sessions[connection.index as usize];
         let caller = Caller { db: session.db, now: self.now, protocol: session.protocol };
@@ -263,7 +277,10 @@ impl Core {
         }
         let edited = self.owner.execute(row, args, caller, out);
         let failed = out.get(start) == Some(&b'-');
-        self.latency.executed(number, self.ticks, failed.then(|| &out[start..]));
+        // An attempt in vain will come again, and counts when it gives something.
+        if !is_wait(&out[start..]) {
+            self.latency.executed(number, self.ticks, failed.then(|| &out[start..]));
+        }
         if !self.log.persistent {
             return Offset(0);
         }
@@ -293,18 +310,24 @@ impl Core {
 
     /// Keys on several positions: on one shard after all, or a transaction.
     fn run_keys(&mut self, call: ShardCall<'_>) -> Flow {
-        let ShardCall { row, args, .. } = call;
+        match self.place_of(call.row, call.args) {
+            // No key to find: the handler will say what is wrong.
+            Place::Nowhere => self.run_here(call),
+            Place::At(home) => self.run_on(home, call),
+            Place::Several => self.run_as_transaction(call),
+        }
+    }
+
+    pub(super) fn place_of(&mut self, row: &'static Row<Handler>, args: Args<'_>) -> Place {
         let mut positions = std::mem::take(&mut self.key_positions);
         positions.clear();
-        let found = row.find_keys(&args, &mut positions);
+        let found = row.find_keys(&args, &mut positions) && !positions.is_empty();
         let home = program::home(&self.slots, &args, &positions);
-        let keys = found && !positions.is_empty();
         self.key_positions = positions;
         match home {
-            // No key to find: the handler will say what is wrong.
-            _ if !keys => self.run_here(call),
-            Some(home) => self.run_on(home, call),
-            None => self.run_as_transaction(call),
+            _ if !found => Place::Nowhere,
+            Some(home) => Place::At(home),
+            None => Place::Several,
         }
     }
 

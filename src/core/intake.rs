@@ -1,6 +1,7 @@
 //! Bytes to commands: parses what the sockets brought, a whole turn of it, and runs it with the keys of the
 //! commands ahead already on their way into the cache.
 
+use super::coordinate::Beginning;
 use super::execute::TURN_REPLY_BYTES_MAX;
 use super::turn::BACKLOG_BYTES_MAX;
 use super::{Core, long};
@@ -427,7 +428,7 @@ impl Core {
         session.last_command = self.catalog.get(last).name();
         session.commands += requests.len() as u64;
         self.stats.commands += requests.len() as u64;
-        self.begin_transaction(connection, program, false, 0);
+        self.begin_transaction(connection, program, Beginning::default());
         true
     }
 

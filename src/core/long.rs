@@ -3,6 +3,7 @@
 //! core stops for them. The log takes their edits as one record, so that a crash keeps all or nothing.
 
 use super::Core;
+use super::coordinate::Beginning;
 use super::execute::mutes;
 use crate::commands::catalog::{CommandNumber, Run};
 use crate::router::batch::{CallBatch, ConnectionId, Group};
@@ -136,7 +137,8 @@ impl Core {
         let writes = row.traits.has(Traits::WRITE);
         let source = Source::Keys { number, row, gather, db, bytes, spans };
         let program = self.claim_everything(writes, protocol);
-        self.begin_any(connection, program, false, 0, Some(Long::new(source, first as usize, writes)));
+        let long = Some(Long::new(source, first as usize, writes));
+        self.begin_transaction(connection, program, Beginning { long, ..Beginning::default() });
     }
 
     /// EXEC of many commands, none of which needs values of several shards.
@@ -144,8 +146,9 @@ impl Core {
         let session = &self.sessions[connection.index as usize];
         let (db, protocol, id) = (session.db, session.protocol, session.id);
         let program = self.claim_everything(true, protocol);
-        let long = Long::new(Source::Queue { queued, db }, 0, true);
-        self.begin_any(connection, program, true, if watches { id } else { 0 }, Some(long));
+        let long = Some(Long::new(Source::Queue { queued, db }, 0, true));
+        let watcher = if watches { id } else { 0 };
+        self.begin_transaction(connection, program, Beginning { exec: true, watcher, long, attempt: None });
     }
 
     /// A program of which nothing is known but that it may touch any key.

@@ -4,6 +4,7 @@
 //! left here at the end of a turn: edits for the log, batches for lanes, bytes for sockets. Nothing here waits,
 //! so a call sees the shard at one point in time.
 
+mod blocking;
 mod coordinate;
 mod execute;
 mod groups;
@@ -17,6 +18,7 @@ mod scratch;
 mod snapshots;
 mod turn;
 
+pub use blocking::{Blocked, End};
 pub use execute::database;
 pub use intake::{Flow, Input};
 pub use multi::Multi;
@@ -83,6 +85,7 @@ pub struct Core {
     ticks: fn() -> u64,
     slots: SlotMap,
     coordination: coordinate::Coordination,
+    blocking: blocking::Blocking,
     participation: participate::Participation,
     groups: groups::Groups,
     /// Edits that had to end a record, before those in the keyspace.
@@ -155,6 +158,7 @@ impl Core {
             ticks: options.ticks,
             slots: SlotMap::new(options.shards),
             coordination: Default::default(),
+            blocking: Default::default(),
             participation: Default::default(),
             groups: groups::Groups::new(options.shards, 0),
             sealed: VecDeque::new(),
@@ -235,6 +239,7 @@ impl Core {
         if self.session(connection).is_none() {
             return;
         }
+        self.leave_lines(connection);
         // What it began on several shards is carried through all the same.
         self.stop_watching(connection);
         let session = self.sessions.remove(connection.index as usize);
@@ -255,10 +260,14 @@ impl Core {
         assert!(self.participation.is_idle(), "intents, or commands that wait for them, are left");
         assert!(self.groups.is_idle(), "a group is open, or a reply waits for another log");
         assert!(self.resumable.is_empty(), "input waits that could be run");
+        assert!(!self.has_blocked_work(), "clients that could try again have not");
         let unsent = |outbox: &Outbox| outbox.unanswered > 0 || !outbox.batch.is_empty();
         assert!(!self.outboxes.iter().any(unsent), "calls to other cores are under way");
         assert!(self.replies.iter().all(|outbox| outbox.waiting.is_empty()), "replies to other cores wait for the log");
         for session in self.sessions().filter(|session| session.closing != Closing::Now) {
+            if session.blocked.is_some() {
+                continue;
+            }
             let waits = session.held || session.flying > 0 || !session.replies.is_direct();
             assert!(!waits, "client {} waits: held {}, {} flying", session.id, session.held, session.flying);
         }
@@ -282,6 +291,7 @@ impl Core {
 
     /// Ends a connection: once its replies are sent, or at once.
     pub fn close(&mut self, connection: ConnectionId, how: Closing) {
+        self.stop_waiting(connection, End::Closed);
         if let Some(session) = self.session_mut(connection) {
             session.closing = how;
         }
@@ -293,6 +303,8 @@ impl Core {
         if let Some(session) = self.session_mut(connection) {
             session.input_ended = true;
         }
+        // What follows its blocking command would never be run, as nobody is there to be served.
+        self.stop_waiting(connection, End::Closed);
         self.close_if_ended(connection);
     }
 

@@ -3,6 +3,7 @@
 //! Queued commands are checked as they come (they exist, their arity) and planned when EXEC comes; how the plan is carried
 //! out is the same as for any transaction.
 
+use super::coordinate::Beginning;
 use super::execute::{MUTED_SLOT, wait_for_replies};
 use super::{Core, Flow, long};
 use crate::commands::catalog::{CommandNumber, Run};
@@ -115,7 +116,8 @@ impl Core {
             return Ok(Flow::Done);
         }
         let program = self.plan_multi(connection, &multi.queued, &watched);
-        self.begin_transaction(connection, program, true, if watched.is_empty() { 0 } else { id });
+        let watcher = if watched.is_empty() { 0 } else { id };
+        self.begin_transaction(connection, program, Beginning { exec: true, watcher, ..Beginning::default() });
         Ok(Flow::Done)
     }
 

@@ -209,6 +209,7 @@ impl Core {
             Work::Core(_)
             | Work::Fetch { .. }
             | Work::Transaction(_)
+            | Work::Line(_)
             | Work::Watch
             | Work::Unwatch
             | Work::WantSnapshot
@@ -299,6 +300,7 @@ impl Core {
                     | Work::Fetch { .. }
                     | Work::Adopt
                     | Work::Transaction(_)
+                    | Work::Line(_)
                     | Work::Watch
                     | Work::Unwatch
                     | Work::WantSnapshot
@@ -397,7 +399,7 @@ impl Core {
                 }
                 Offset(0)
             }
-            Work::Claim(_) | Work::Transaction(_) => unreachable!("nothing to run by itself"),
+            Work::Claim(_) | Work::Transaction(_) | Work::Line(_) => unreachable!("nothing to run by itself"),
         }
     }
 
@@ -565,6 +567,7 @@ pub(super) fn claim_of(
             | Work::Fetch { .. }
             | Work::Adopt
             | Work::Transaction(_)
+            | Work::Line(_)
             | Work::Watch
             | Work::Unwatch
             | Work::WantSnapshot

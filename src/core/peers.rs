@@ -68,6 +68,11 @@ impl Core {
         while at < batch.len() {
             match batch.calls()[at].work {
                 Work::Transaction(message) => at += 1 + self.on_message(from, batch, at, message),
+                Work::Line(work) => {
+                    let call = &batch.calls()[at];
+                    self.on_line(from, call, batch.args(call), work);
+                    at += 1;
+                }
                 Work::Command(_)
                 | Work::Core(_)
                 | Work::Claim(_)
@@ -86,7 +91,7 @@ impl Core {
         let mut ready = std::mem::take(&mut self.replies[from.0 as usize].ready);
         let mut held = ReplyBatch::default();
         let mut held_until = Offset(0);
-        let plain = |call: &&RemoteCall| !matches!(call.work, Work::Transaction(_));
+        let plain = |call: &&RemoteCall| !matches!(call.work, Work::Transaction(_) | Work::Line(_));
         let calls = &batch.calls()[start_at..];
         let count = calls.iter().take_while(plain).count();
         for (at, call) in calls[..count].iter().enumerate() {

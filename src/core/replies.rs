@@ -11,7 +11,7 @@ use crate::session::Closing;
 use shards::call::Args;
 use shards::reply::{Protocol, Reply};
 use shards::units::{Offset, ShardId};
-use shards::waiting::append_at_once;
+use shards::waiting::{Wait, append_at_once};
 use smallvec::SmallVec;
 
 /// How a shard's reply is appended to those before it.
@@ -89,6 +89,12 @@ impl Core {
 
     /// The reply goes out once the logs allow it; what followed on the connection may run at once.
     pub(super) fn reply_to_transaction(&mut self, transaction: &Transaction, reply: &[u8]) {
+        if let Some(attempt) = &transaction.attempt {
+            if let Some(wait) = Wait::in_place_of(reply) {
+                return self.tried_in_vain(transaction.connection, transaction.slot, attempt.clone(), &wait);
+            }
+            self.leave_lines(transaction.connection);
+        }
         if let Some(slot) = transaction.slot {
             let waits = transaction.waits.iter().filter(|(shard, until)| *until > self.written_by(*shard));
             let waits: SmallVec<[(ShardId, Offset); 2]> = waits.copied().collect();

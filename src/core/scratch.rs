@@ -10,20 +10,25 @@ use shards::call::{Args, Limits, Sight};
 use shards::keyspace::{Edit, Keyspace};
 use shards::owner::{Caller, Owner};
 use shards::reply::{Protocol, Reply};
+use shards::types::Need;
 use shards::units::{Db, Offset, ShardId};
+use shards::waiting::is_wait;
 use std::collections::BTreeSet;
 
 /// Edits by the shard that owns their keys.
 pub(super) type Homeward = Vec<(ShardId, Vec<u8>)>;
 
 impl Core {
-    /// The owner's side: the live entries of the keys, as `Put` edits one after the other.
-    pub(super) fn fetch(&mut self, db: Db, all_databases: bool, keys: Args<'_>, out: &mut Vec<u8>) -> Offset {
+    /// The owner's side: the live entries of the keys, or what is needed of them, as edits one after the other. The first argument is
+    /// the need, the others are the keys.
+    pub(super) fn fetch(&mut self, db: Db, all_databases: bool, args: Args<'_>, out: &mut Vec<u8>) -> Offset {
+        let (need, keys) = (Need::decode(args.at(0)), args.from(1));
         let databases = if all_databases { 0..self.owner.keyspace.databases() } else { db.0..db.0 + 1 };
         for db in databases.map(Db) {
             for key in keys.iter() {
                 if self.owner.keyspace.peek(db, key, self.now).is_some() {
-                    out.extend(self.owner.keyspace.export(db, key).expect("a live entry can be exported"));
+                    let edits = self.owner.keyspace.export_excerpt(db, key, need);
+                    out.extend(edits.expect("a live entry can be exported"));
                 }
             }
         }
@@ -73,7 +78,9 @@ impl Core {
                 let start = out.len();
                 scratch.execute(row, args, caller, out);
                 let failed = out.get(start) == Some(&b'-');
-                latency.executed(command.number, ticks, failed.then(|| &out[start..]));
+                if !is_wait(&out[start..]) {
+                    latency.executed(command.number, ticks, failed.then(|| &out[start..]));
+                }
             });
         }
         let edits = scratch.keyspace.take_edits(Vec::new());

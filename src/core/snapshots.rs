@@ -5,6 +5,7 @@
 //! at the end of a record of its log, and lets go at once. From there on every shard walks what it froze between its turns
 //! (`Keyspace::walk_frozen`), and the runtime writes that to a file.
 
+use super::coordinate::Beginning;
 use super::execute::{mutes, wait_for_replies};
 use super::{Core, Flow};
 use crate::router::batch::{ConnectionId, Ticket, Work};
@@ -189,7 +190,7 @@ impl Core {
             }
         };
         self.snapshots.wanted = false;
-        self.begin_transaction(NOBODY, program, false, 0);
+        self.begin_transaction(NOBODY, program, Beginning::default());
     }
 
     /// On shard 0, at every tick: whether one is due by the settings `save` and `auto-aof-rewrite-*`.

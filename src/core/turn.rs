@@ -374,7 +374,7 @@ impl Core {
         let now_ms = self.now.steady_ms;
         let idle: Vec<ConnectionId> = self
             .sessions()
-            .filter(|session| now_ms.saturating_sub(session.active_ms) >= timeout_ms)
+            .filter(|session| session.blocked.is_none() && now_ms.saturating_sub(session.active_ms) >= timeout_ms)
             .map(|session| session.connection)
             .collect();
         idle.into_iter().for_each(|connection| self.close(connection, Closing::Now));

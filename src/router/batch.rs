@@ -58,6 +58,8 @@ pub enum Work {
     Adopt,
     /// A message of a transaction.
     Transaction(Message),
+    /// About a blocked client. The ticket names its connection on its core, and which wait of that core this is; no reply.
+    Line(LineWork),
     /// From here on the keys in the arguments are watched for the client with this number.
     Watch,
     Unwatch,
@@ -66,6 +68,19 @@ pub enum Work {
     /// Only in a transaction over all shards. The arguments: a number, the ids of requests, and why there is no snapshot. Without the
     /// last, all shards are claimed, and what is here now is the snapshot with that number.
     Freeze,
+}
+
+/// What is said of blocked clients and the lines of those who wait for a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LineWork {
+    /// It waits for the keys from the second argument on; the first has the kind of value, and whether it takes it from others.
+    Join,
+    /// It waits for nothing here any more.
+    Leave,
+    /// It tried in vain, having heard of hints up to the number in the argument.
+    Again,
+    /// To its core: it may try again. The argument is the hint's number.
+    Hint,
 }
 
 /// What the front of a transaction says to a participant. Answers are `Answer`s.

@@ -197,6 +197,7 @@ impl CoreLoop {
         if self.core.now.steady_ms >= self.next_tick_ms {
             self.tick();
         }
+        self.core.serve_blocked();
         self.core.begin_wanted_snapshot();
         self.feed_log(worked);
         if let Some((snapshots, log)) = self.snapshots.as_mut().zip(self.log.as_mut()) {
@@ -555,6 +556,7 @@ impl CoreLoop {
             || self.lanes.doorbell().has_mail()
             || self.core.has_resumable()
             || self.core.has_long_work()
+            || self.core.has_blocked_work()
             || self.has_edits_to_write()
             || self.snapshots.as_ref().is_some_and(SnapshotWriter::has_work)
             || (spin_ns > 0 && ticks - self.last_work_ticks < spin_ns);
@@ -587,7 +589,9 @@ impl CoreLoop {
         let now_ms = self.core.now.steady_ms;
         let tick = self.next_tick_ms.saturating_sub(now_ms);
         let sync = self.log.as_ref().and_then(|log| log.commit.sync_due(now_ms)).map(|due| due.saturating_sub(now_ms));
-        let patience = Duration::from_millis(tick.min(sync.unwrap_or(tick)).max(1));
+        let timeout = self.core.next_timeout_ms().map(|at| at.saturating_sub(now_ms));
+        let due = tick.min(sync.unwrap_or(tick)).min(timeout.unwrap_or(tick));
+        let patience = Duration::from_millis(due.max(1));
         let send = self.core.send_deadline().map(|deadline| deadline.saturating_sub(self.core.ticks()));
         send.map_or(patience, |nanoseconds| patience.min(Duration::from_nanos(nanoseconds)))
     }
@@ -648,6 +652,7 @@ impl CoreLoop {
             let until = self.core.ticks() + self.core.config.shutdown_timeout_seconds as u64 * 1_000_000_000;
             self.phase = Phase::Draining { until };
             self.stop_receiving();
+            self.core.end_all_waits();
         }
         let late = |until: u64, now: u64| now > until;
         match self.phase {

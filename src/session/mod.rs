@@ -3,7 +3,7 @@
 
 pub mod replies;
 
-use crate::core::Multi;
+use crate::core::{Blocked, Multi};
 use crate::resp::Parser;
 use crate::router::batch::ConnectionId;
 use replies::ReplyQueue;
@@ -69,6 +69,8 @@ pub struct Session {
     /// Single commands under way to one other shard, and which; what goes elsewhere waits for them.
     pub flying: u32,
     pub flying_to: ShardId,
+    /// A command of it waits for one of its keys; then the session is held.
+    pub blocked: Option<Box<Blocked>>,
     /// Commands queued since MULTI.
     pub multi: Option<Box<Multi>>,
     /// What was watched since the last EXEC: database and key.
@@ -129,6 +131,7 @@ impl Session {
             held: false,
             flying: 0,
             flying_to: ShardId(0),
+            blocked: None,
             multi: None,
             watched: BTreeSet::new(),
             input_ended: false,

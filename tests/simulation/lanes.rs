@@ -38,6 +38,7 @@ pub fn without_let_go(batch: &CallBatch) -> (CallBatch, u64) {
             | Work::Claim(_)
             | Work::Fetch { .. }
             | Work::Adopt
+            | Work::Line(_)
             | Work::Watch
             | Work::Unwatch
             | Work::WantSnapshot

@@ -337,6 +337,7 @@ impl World {
         if at == 0 && pace == Pace::Random && self.rng.u16(..1_000) < self.setup.snapshots {
             core.want_snapshot(true);
         }
+        core.serve_blocked();
         core.begin_wanted_snapshot();
         self.feed_log(at, pace);
         self.save(at, pace);

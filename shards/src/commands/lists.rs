@@ -1,5 +1,7 @@
 //! Lists: elements at their ends, by index and by value.
 
+mod blocking;
+
 use super::elements::{find_numbered, integer_within};
 use crate::call::{Args, Call};
 use crate::error::{CommandError, CommandResult, NO_SUCH_KEY, OUT_OF_RANGE, SYNTAX};
@@ -7,7 +9,7 @@ use crate::keyspace::Keyspace;
 use crate::numbers::integer;
 use crate::row::{KeyUse, Keys, Row, Traits};
 use crate::types::list::{ListChange, ListRef};
-use crate::types::{Kind, View};
+use crate::types::{Kind, Need, View};
 use crate::units::{Db, Now};
 
 const READ: Traits = Traits::READ;
@@ -16,20 +18,35 @@ const WRITE_FAST: Traits = WRITE.and(Traits::FAST);
 const GROWS: Traits = WRITE.and(Traits::DENY_OOM);
 const GROWS_FAST: Traits = GROWS.and(Traits::FAST);
 
+const WAITS: Traits = WRITE.and(Traits::NO_SCRIPT).and(Traits::BLOCKING);
+
+/// All arguments but the timeout.
+const ALL_BUT_LAST: Keys = Keys::Range { first: 1, last: -2, step: 1, usage: KeyUse::ReadWrite };
 const FROM_TO: Keys = Keys::Range { first: 1, last: 2, step: 1, usage: KeyUse::ReadWrite };
 
 #[rustfmt::skip]
 pub const ROWS: &[Row] = &[
+    <Row>::new("blmove", 6, WAITS.and(Traits::DENY_OOM), blocking::blmove).keys(FROM_TO).need(|_| Need::Ends(1))
+        .docs("list", "6.2.0", "O(1)", "As LMOVE, but waits until there is an element."),
+    <Row>::new("blmpop", -5, WRITE.and(Traits::BLOCKING).and(Traits::MOVABLE_KEYS), blocking::blmpop)
+        .keys(Keys::Find { find: |args, out| find_numbered(args, 2, out), usage: KeyUse::ReadWrite }).need(|args| MultiPop::need(args, 2))
+        .docs("list", "7.0.0", "O(N+M) for N keys and M elements taken", "As LMPOP, but waits until one of the lists has an element."),
+    <Row>::new("blpop", -3, WAITS, blocking::blpop).keys(ALL_BUT_LAST).need(|_| Need::Ends(1))
+        .docs("list", "2.0.0", "O(N) for N keys", "Takes an element off the left end of the first of several lists that has one, or waits for one."),
+    <Row>::new("brpop", -3, WAITS, blocking::brpop).keys(ALL_BUT_LAST).need(|_| Need::Ends(1))
+        .docs("list", "2.0.0", "O(N) for N keys", "Takes an element off the right end of the first of several lists that has one, or waits for one."),
+    <Row>::new("brpoplpush", 4, WAITS.and(Traits::DENY_OOM), blocking::brpoplpush).keys(FROM_TO).need(|_| Need::Ends(1))
+        .docs("list", "2.2.0", "O(1)", "As RPOPLPUSH, but waits until there is an element."),
     <Row>::new("lindex", 3, READ, lindex).key(KeyUse::Read)
         .docs("list", "1.0.0", "O(N) for N elements on the way from the nearer end, a node at a time", "Replies the element at an index."),
     <Row>::new("linsert", 5, GROWS, linsert).key(KeyUse::ReadWrite)
         .docs("list", "2.2.0", "O(N) for N elements before the one looked for", "Puts an element before or behind another."),
     <Row>::new("llen", 2, READ.and(Traits::FAST), llen).key(KeyUse::Read)
         .docs("list", "1.0.0", "O(1)", "Counts the elements of a list."),
-    <Row>::new("lmove", 5, GROWS, lmove).keys(FROM_TO)
+    <Row>::new("lmove", 5, GROWS, lmove).keys(FROM_TO).need(|_| Need::Ends(1))
         .docs("list", "6.2.0", "O(1)", "Takes an element off one end of a list and puts it on an end of another."),
     <Row>::new("lmpop", -4, WRITE.and(Traits::MOVABLE_KEYS), lmpop)
-        .keys(Keys::Find { find: |args, out| find_numbered(args, 1, out), usage: KeyUse::ReadWrite })
+        .keys(Keys::Find { find: |args, out| find_numbered(args, 1, out), usage: KeyUse::ReadWrite }).need(|args| MultiPop::need(args, 1))
         .docs("list", "7.0.0", "O(N+M) for N keys and M elements taken", "Takes elements off the first of several lists that has some."),
     <Row>::new("lpop", -2, WRITE_FAST, lpop).key(KeyUse::ReadWrite)
         .docs("list", "1.0.0", "O(N) for N elements taken", "Takes elements off the left end of a list."),
@@ -49,7 +66,7 @@ pub const ROWS: &[Row] = &[
         .docs("list", "1.0.0", "O(N) for N elements taken", "Keeps the elements between two indexes and no other."),
     <Row>::new("rpop", -2, WRITE_FAST, rpop).key(KeyUse::ReadWrite)
         .docs("list", "1.0.0", "O(N) for N elements taken", "Takes elements off the right end of a list."),
-    <Row>::new("rpoplpush", 3, GROWS, rpoplpush).keys(FROM_TO)
+    <Row>::new("rpoplpush", 3, GROWS, rpoplpush).keys(FROM_TO).need(|_| Need::Ends(1))
         .docs("list", "1.2.0", "O(1)", "Takes an element off the right end of a list and puts it on the left end of another."),
     <Row>::new("rpush", -3, GROWS_FAST, rpush).key(KeyUse::Write)
         .docs("list", "1.0.0", "O(N) for N elements", "Puts elements on the right end of a list, which is made when it doesn't exist."),
@@ -199,7 +216,16 @@ fn take(call: &mut Call<'_>, key: &[u8], side: Side, count: usize) {
 
 /// `LMPOP numkeys key [key ...] LEFT|RIGHT [COUNT count]`
 fn lmpop(call: &mut Call<'_>) -> CommandResult {
-    let MultiPop { keys, side, count } = MultiPop::parse(&call.args, 1)?;
+    let from = MultiPop::parse(&call.args, 1)?;
+    if !pop_first(call, from)? {
+        call.reply.null_array();
+    }
+    Ok(())
+}
+
+/// Pops from the first list that there is; `false`: there is none, and nothing was replied.
+fn pop_first(call: &mut Call<'_>, from: MultiPop<'_>) -> Result<bool, CommandError> {
+    let MultiPop { keys, side, count } = from;
     for key in keys {
         let Some(list) = read_to_write(call.keyspace, call.db, key, call.now)? else { continue };
         let popped = side.peek(list, count);
@@ -209,10 +235,9 @@ fn lmpop(call: &mut Call<'_>) -> CommandResult {
         popped.iter().for_each(|value| call.reply.bulk(value));
         let popped = popped.len();
         take(call, key, side, popped);
-        return Ok(());
+        return Ok(true);
     }
-    call.reply.null_array();
-    Ok(())
+    Ok(false)
 }
 
 struct MultiPop<'a> {
@@ -222,6 +247,9 @@ struct MultiPop<'a> {
 }
 
 impl<'a> MultiPop<'a> {
+    fn need(args: &Args<'a>, at: usize) -> Need<'a> {
+        MultiPop::parse(args, at).map_or(Need::All, |pop| Need::Ends(pop.count as u64))
+    }
     /// The number of keys is at argument `at`.
     fn parse(args: &Args<'a>, at: usize) -> Result<MultiPop<'a>, CommandError> {
         let numkeys = integer_within(args.at(at), 1, i64::MAX, Some("ERR numkeys should be greater than 0"))?;
@@ -418,18 +446,25 @@ fn lpos(call: &mut Call<'_>) -> CommandResult {
 /// `LMOVE source destination LEFT|RIGHT LEFT|RIGHT`
 fn lmove(call: &mut Call<'_>) -> CommandResult {
     let (from, to) = (Side::parse(call.args.at(3))?, Side::parse(call.args.at(4))?);
-    move_element(call, from, to)
+    move_or_null(call, from, to)
 }
 
 fn rpoplpush(call: &mut Call<'_>) -> CommandResult {
-    move_element(call, Side::Right, Side::Left)
+    move_or_null(call, Side::Right, Side::Left)
 }
 
-fn move_element(call: &mut Call<'_>, from: Side, to: Side) -> CommandResult {
+fn move_or_null(call: &mut Call<'_>, from: Side, to: Side) -> CommandResult {
+    if !move_element(call, from, to)? {
+        call.reply.null();
+    }
+    Ok(())
+}
+
+/// `false`: there is nothing to move, and nothing was replied.
+fn move_element(call: &mut Call<'_>, from: Side, to: Side) -> Result<bool, CommandError> {
     let [source, target] = [1, 2].map(|at| call.args.at(at));
     let Some(list) = read_to_write(call.keyspace, call.db, source, call.now)? else {
-        call.reply.null();
-        return Ok(());
+        return Ok(false);
     };
     read_to_write(call.keyspace, call.db, target, call.now)?;
     let value = from.peek(list, 1)[0].to_vec();
@@ -442,5 +477,5 @@ fn move_element(call: &mut Call<'_>, from: Side, to: Side) -> CommandResult {
     to.push(&value).encode(&mut changes);
     call.write_collection(target, Kind::List, &changes);
     call.reply.bulk(&value);
-    Ok(())
+    Ok(true)
 }

@@ -7,7 +7,7 @@ use crate::keyspace::NewDeadline;
 use crate::random::Random;
 use crate::row::{KeyUse, Keys, Row, Traits};
 use crate::types::set::{SetChange, SetRef};
-use crate::types::{Kind, View};
+use crate::types::{Kind, Need, View};
 use std::collections::BTreeSet;
 
 const READ_FAST: Traits = Traits::READ.and(Traits::FAST);
@@ -40,7 +40,7 @@ pub const ROWS: &[Row] = &[
         .docs("set", "1.0.0", "O(N) for N members", "Replies all members of a set."),
     <Row>::new("smismember", -3, READ_FAST, smismember).key(KeyUse::Read)
         .docs("set", "6.2.0", "O(N) for N members asked for", "Tells which of several members a set has."),
-    <Row>::new("smove", 4, WRITE_FAST, smove).keys(Keys::Range { first: 1, last: 2, step: 1, usage: KeyUse::ReadWrite })
+    <Row>::new("smove", 4, WRITE_FAST, smove).keys(Keys::Range { first: 1, last: 2, step: 1, usage: KeyUse::ReadWrite }).need(|args| Need::Element(args.at(3)))
         .docs("set", "1.0.0", "O(1)", "Takes a member out of one set and puts it into another."),
     <Row>::new("spop", -2, WRITE_FAST, spop).key(KeyUse::ReadWrite)
         .docs("set", "1.0.0", "O(1), or O(N) for N members taken", "Takes members out of a set at random and replies them."),

@@ -5,7 +5,7 @@
 //! bytes, deadlines as LEB128 of their packed form (0: none), integers as zigzag LEB128.
 
 use super::entry::{Entry, StringRef, Value};
-use crate::types::{CollectionRef, Kind};
+use crate::types::{CollectionRef, Kind, Need};
 use crate::units::{Db, Deadline};
 use crate::wire::{self, Decoder, EditError, number, string, unzigzag, zigzag};
 
@@ -193,6 +193,14 @@ impl<'a> Edit<'a> {
         let collection = entry.value().collection().expect("it is no string");
         let next = collection.export(0, bytes_max, changes);
         (Edit::PutCollection { db, key, kind: collection.kind(), is_large, changes, deadline }, next)
+    }
+    /// The edit that puts what a command with this need must see of an entry.
+    pub(super) fn put_excerpt(db: Db, entry: &Entry<'a>, need: Need<'_>, changes: &'a mut Vec<u8>) -> Option<Edit<'a>> {
+        let Value::Large(_) = entry.value() else { return None };
+        let collection = entry.value().collection()?;
+        collection.excerpt(need, changes);
+        let (key, deadline) = (entry.key(), entry.deadline());
+        Some(Edit::PutCollection { db, key, kind: collection.kind(), is_large: true, changes, deadline })
     }
     /// One that follows on `put`, with where to go on.
     pub(super) fn put_more(

@@ -24,7 +24,7 @@ pub use edit::Edit;
 pub use entry::{Encoding, Entry, StringRef, Value};
 
 use crate::random::Random;
-use crate::types::{self, Kind, Thresholds};
+use crate::types::{self, Kind, Need, Thresholds};
 use crate::units::{Db, Deadline, Now};
 use crate::waiting::{Kinds, Readers, Waiter, Waiting, Wake};
 use crate::watches::{Content, Watcher, Watches};
@@ -449,6 +449,11 @@ impl<S: Store> Keyspace<S> {
     pub fn waiters(&self) -> usize {
         self.waiting.len()
     }
+    /// Whether `take_wakes` may name somebody.
+    #[inline]
+    pub fn has_wakes(&self) -> bool {
+        self.waiting.has_due()
+    }
     /// Who is to try (again) because of what happened since this was last asked.
     #[inline]
     pub fn take_wakes(&mut self, wakes: &mut Vec<Wake>) {
@@ -474,6 +479,14 @@ impl<S: Store> Keyspace<S> {
             next = further;
         }
         Some(out)
+    }
+    /// The same for a command that needs so much of it.
+    pub fn export_excerpt(&self, db: Db, key: &[u8], need: Need<'_>) -> Option<Vec<u8>> {
+        let mut changes = Vec::new();
+        match Edit::put_excerpt(db, &self.find(db, key)?, need, &mut changes) {
+            Some(edit) if need != Need::All => Some(edit.encode_to_vec()),
+            Some(_) | None => self.export(db, key),
+        }
     }
     /// Applies the first edit in `bytes` without logging it (recovery, replicas); bytes used.
     pub fn replay(&mut self, bytes: &[u8]) -> Result<usize, EditError> {

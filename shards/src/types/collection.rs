@@ -126,6 +126,10 @@ pub trait View<'a>: Copy {
     /// Appends changes that make this collection from an empty one, from `from` on (0: from the start), until about `bytes_max`
     /// bytes were appended or one element, if that is longer. Where to go on, if there is more.
     fn export(self, from: u64, bytes_max: usize, out: &mut Vec<u8>) -> Option<u64>;
+    /// Appends changes that make what a command with this need must see of it: all of it, unless the type can do with less.
+    fn excerpt(self, _need: Need<'_>, out: &mut Vec<u8>) {
+        self.export(0, usize::MAX, out);
+    }
     /// When the first of its elements expires (fields of hashes), in the order of `Deadline` on each clock.
     fn next_deadlines(self) -> [Option<Deadline>; 2] {
         [None, None]
@@ -133,6 +137,41 @@ pub trait View<'a>: Copy {
     /// Appends changes that remove expired elements, at most `limit`; how many.
     fn expire(self, _now: Now, _limit: usize, _changes: &mut Vec<u8>) -> usize {
         0
+    }
+}
+
+/// What a command needs of the collections at its keys where it runs elsewhere, on copies of them, and only its edits come back. Of
+/// a large one the rest is left behind. One element more than is named comes along, so that an edit which takes all those
+/// named leaves the copy empty only if that empties the whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Need<'a> {
+    All,
+    /// So many elements from each end.
+    Ends(u64),
+    /// Whether it has this element.
+    Element(&'a [u8]),
+}
+
+impl<'a> Need<'a> {
+    pub fn encode(self, out: &mut Vec<u8>) {
+        match self {
+            Need::All => out.push(0),
+            Need::Ends(count) => {
+                out.push(1);
+                out.extend_from_slice(&count.to_le_bytes());
+            }
+            Need::Element(element) => {
+                out.push(2);
+                out.extend_from_slice(element);
+            }
+        }
+    }
+    pub fn decode(bytes: &'a [u8]) -> Need<'a> {
+        match bytes.split_first().expect("written by `encode`") {
+            (0, _) => Need::All,
+            (1, count) => Need::Ends(u64::from_le_bytes(count.try_into().expect("eight bytes"))),
+            (_, element) => Need::Element(element),
+        }
     }
 }
 
@@ -269,6 +308,9 @@ impl<'a> CollectionRef<'a> {
     }
     pub fn export(self, from: u64, bytes_max: usize, out: &mut Vec<u8>) -> Option<u64> {
         for_each_view!(self, view => view.export(from, bytes_max, out))
+    }
+    pub fn excerpt(self, need: Need<'_>, out: &mut Vec<u8>) {
+        for_each_view!(self, view => view.excerpt(need, out))
     }
     pub fn next_deadlines(self) -> [Option<Deadline>; 2] {
         for_each_view!(self, view => view.next_deadlines())

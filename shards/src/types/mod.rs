@@ -11,5 +11,5 @@ pub mod sorted_set;
 pub mod stream;
 
 pub use collection::{
-    Collection, CollectionRef, Kind, Large, Thresholds, View, change_small, digest_bytes, mix, verify,
+    Collection, CollectionRef, Kind, Large, Need, Thresholds, View, change_small, digest_bytes, mix, verify,
 };

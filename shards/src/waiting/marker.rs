@@ -14,7 +14,7 @@ const NULL_ARRAY: u8 = 1;
 const SHARED: u8 = 2;
 const FIRST_KEY: u8 = 4;
 
-/// What the client gets when its time is over.
+/// What the client gets where nobody may wait, in MULTI. (When its time is over, it is always an array's.)
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Null {
     /// In place of a bulk string (BLMOVE).
@@ -86,7 +86,7 @@ impl<'a> Wait<'a> {
         })
     }
 
-    /// The reply of one that may not wait (in MULTI), or has waited long enough.
+    /// The reply of one that may not wait.
     pub fn give_up(&self, reply: &mut Reply<'_>) {
         match self.null {
             Null::Bulk => reply.null(),

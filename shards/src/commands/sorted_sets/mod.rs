@@ -1,6 +1,7 @@
 //! Sorted sets: members and scores. Ranges are in `ranges`, the algebra of sets in `algebra`.
 
 mod algebra;
+mod blocking;
 mod ranges;
 
 pub(super) use ranges::replace;
@@ -13,7 +14,7 @@ use crate::numbers::{float, format_double};
 use crate::reply::Protocol;
 use crate::row::{KeyUse, Keys, Row, Traits};
 use crate::types::sorted_set::{Bound, SortedSetChange, SortedSetRef};
-use crate::types::{Kind, View};
+use crate::types::{Kind, Need, View};
 use crate::units::{Db, Now};
 use std::collections::BTreeMap;
 
@@ -23,15 +24,25 @@ const WRITE: Traits = Traits::WRITE;
 const WRITE_FAST: Traits = WRITE.and(Traits::FAST);
 const GROWS: Traits = WRITE.and(Traits::DENY_OOM);
 const GROWS_FAST: Traits = GROWS.and(Traits::FAST);
+const WAITS: Traits = WRITE_FAST.and(Traits::NO_SCRIPT).and(Traits::BLOCKING);
 
 /// Keys behind their number at argument 1.
 const NUMBERED: Keys = Keys::Find { find: |args, out| find_numbered(args, 1, out), usage: KeyUse::Read };
 /// A destination, and keys behind their number at argument 2.
 const STORE_NUMBERED: Keys = Keys::Find { find: find_stored, usage: KeyUse::ReadWrite };
+/// All arguments but the timeout.
+const ALL_BUT_LAST: Keys = Keys::Range { first: 1, last: -2, step: 1, usage: KeyUse::ReadWrite };
 const STORE: Keys = Keys::Two { first: (1, KeyUse::Overwrite), rest: (2, 2, KeyUse::Read) };
 
 #[rustfmt::skip]
 pub const ROWS: &[Row] = &[
+    <Row>::new("bzmpop", -5, WRITE.and(Traits::BLOCKING).and(Traits::MOVABLE_KEYS), blocking::bzmpop)
+        .keys(Keys::Find { find: |args, out| find_numbered(args, 2, out), usage: KeyUse::ReadWrite }).need(|args| MultiPop::need(args, 2))
+        .docs("sorted-set", "7.0.0", "O(K + M log N) for K keys and M members taken", "As ZMPOP, but waits until one of the sorted sets has a member."),
+    <Row>::new("bzpopmax", -3, WAITS, blocking::bzpopmax).keys(ALL_BUT_LAST).need(|_| Need::Ends(1))
+        .docs("sorted-set", "5.0.0", "O(log N)", "Takes the member with the highest score off the first of several sorted sets that has one, or waits for one."),
+    <Row>::new("bzpopmin", -3, WAITS, blocking::bzpopmin).keys(ALL_BUT_LAST).need(|_| Need::Ends(1))
+        .docs("sorted-set", "5.0.0", "O(log N)", "Takes the member with the lowest score off the first of several sorted sets that has one, or waits for one."),
     <Row>::new("zadd", -4, GROWS_FAST, zadd).key(KeyUse::ReadWrite)
         .docs("sorted-set", "1.2.0", "O(log N) per member", "Gives members scores; adds those that are not there."),
     <Row>::new("zcard", 2, READ_FAST, zcard).key(KeyUse::Read)
@@ -53,7 +64,7 @@ pub const ROWS: &[Row] = &[
     <Row>::new("zlexcount", 4, READ_FAST, ranges::zlexcount).key(KeyUse::Read)
         .docs("sorted-set", "2.8.9", "O(log N)", "Counts the members between two, where all scores are the same."),
     <Row>::new("zmpop", -4, WRITE.and(Traits::MOVABLE_KEYS), zmpop)
-        .keys(Keys::Find { find: |args, out| find_numbered(args, 1, out), usage: KeyUse::ReadWrite })
+        .keys(Keys::Find { find: |args, out| find_numbered(args, 1, out), usage: KeyUse::ReadWrite }).need(|args| MultiPop::need(args, 1))
         .docs("sorted-set", "7.0.0", "O(K + M log N) for K keys and M members taken", "Takes members off an end of the first of several sorted sets that has some."),
     <Row>::new("zmscore", -3, READ_FAST, zmscore).key(KeyUse::Read)
         .docs("sorted-set", "6.2.0", "O(N) for N members asked for", "Replies the scores of members."),
@@ -353,24 +364,47 @@ fn collect(set: SortedSetRef<'_>, ranks: std::ops::Range<usize>, backwards: bool
 
 /// `ZMPOP numkeys key [key ...] MIN|MAX [COUNT count]`
 fn zmpop(call: &mut Call<'_>) -> CommandResult {
-    let args = call.args;
-    let numkeys = integer_within(args.at(1), 1, i64::MAX, Some("ERR numkeys should be greater than 0"))?;
-    let end = usize::try_from(numkeys).ok().and_then(|numkeys| numkeys.checked_add(2));
-    let end = end.filter(|end| *end < args.len()).ok_or(SYNTAX)?;
-    let highest = match () {
-        _ if args.is(end, "min") => false,
-        _ if args.is(end, "max") => true,
-        _ => return Err(SYNTAX),
-    };
-    let mut count = None;
-    for at in (end + 1..args.len()).step_by(2) {
-        let value = args.get(at + 1).filter(|_| args.is(at, "count") && count.is_none()).ok_or(SYNTAX)?;
-        count = Some(integer_within(value, 1, i64::MAX, Some("ERR count should be greater than 0"))?);
+    let from = MultiPop::parse(&call.args, 1)?;
+    if !pop_first(call, from)? {
+        call.reply.null_array();
     }
-    for at in 2..end {
-        let key = args.at(at);
+    Ok(())
+}
+
+struct MultiPop<'a> {
+    keys: Vec<&'a [u8]>,
+    highest: bool,
+    count: i64,
+}
+
+impl<'a> MultiPop<'a> {
+    fn need(args: &Args<'a>, at: usize) -> Need<'a> {
+        MultiPop::parse(args, at).map_or(Need::All, |pop| Need::Ends(pop.count as u64))
+    }
+    /// The number of keys is at argument `at`.
+    fn parse(args: &Args<'a>, at: usize) -> Result<MultiPop<'a>, CommandError> {
+        let numkeys = integer_within(args.at(at), 1, i64::MAX, Some("ERR numkeys should be greater than 0"))?;
+        let end = usize::try_from(numkeys).ok().and_then(|numkeys| numkeys.checked_add(at + 1));
+        let end = end.filter(|end| *end < args.len()).ok_or(SYNTAX)?;
+        let highest = match () {
+            _ if args.is(end, "min") => false,
+            _ if args.is(end, "max") => true,
+            _ => return Err(SYNTAX),
+        };
+        let mut count = None;
+        for option in (end + 1..args.len()).step_by(2) {
+            let value = args.get(option + 1).filter(|_| args.is(option, "count") && count.is_none()).ok_or(SYNTAX)?;
+            count = Some(integer_within(value, 1, i64::MAX, Some("ERR count should be greater than 0"))?);
+        }
+        Ok(MultiPop { keys: (at + 1..end).map(|at| args.at(at)).collect(), highest, count: count.unwrap_or(1) })
+    }
+}
+
+/// Pops from the first sorted set that there is; `false`: there is none, and nothing was replied.
+fn pop_first(call: &mut Call<'_>, from: MultiPop<'_>) -> Result<bool, CommandError> {
+    for key in from.keys {
         let Some(set) = read_to_write(call.keyspace, call.db, key, call.now)? else { continue };
-        let popped = ends(set, count.unwrap_or(1), highest);
+        let popped = ends(set, from.count, from.highest);
         call.reply.array(2);
         call.reply.bulk(key);
         call.reply.array(popped.len());
@@ -380,10 +414,9 @@ fn zmpop(call: &mut Call<'_>) -> CommandResult {
             call.reply.double(*score);
         }
         remove_all(call, key, popped.iter().map(|(_, member)| member.as_slice()));
-        return Ok(());
+        return Ok(true);
     }
-    call.reply.null_array();
-    Ok(())
+    Ok(false)
 }
 
 /// `ZRANDMEMBER key [count [WITHSCORES]]`

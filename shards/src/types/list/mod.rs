@@ -5,7 +5,7 @@ mod node;
 #[cfg(test)]
 mod tests;
 
-use super::{Collection, Thresholds, View, digest_bytes};
+use super::{Collection, Need, Thresholds, View, digest_bytes};
 use crate::wire::{Decoder, EditError, number, string};
 use node::{Limit, Node, element_bytes, forward};
 use std::collections::VecDeque;
@@ -165,6 +165,18 @@ impl<'a> View<'a> for ListRef<'a> {
             }
         }
         None
+    }
+    fn excerpt(self, need: Need<'_>, out: &mut Vec<u8>) {
+        let few = match need {
+            Need::Ends(count) => usize::try_from(count).ok().and_then(|count| count.checked_mul(2)),
+            Need::All | Need::Element(_) => None,
+        };
+        let Some(few) = few.filter(|few| *few < self.len()) else {
+            self.export(0, usize::MAX, out);
+            return;
+        };
+        let ends = self.iter().take(few / 2 + 1).chain(self.iter_from(self.len() - few / 2));
+        ends.for_each(|value| ListChange::PushRight { value }.encode(out));
     }
 }
 

@@ -10,7 +10,7 @@
 mod tests;
 
 use super::leaf_map::LeafMap;
-use super::{Collection, Thresholds, View, digest_bytes};
+use super::{Collection, Need, Thresholds, View, digest_bytes};
 use crate::numbers::parse_integer;
 use crate::random::Random;
 use crate::wire::{Decoder, EditError, string};
@@ -232,6 +232,22 @@ impl<'a> View<'a> for SetRef<'a> {
                 });
                 None
             }
+        }
+    }
+    fn excerpt(self, need: Need<'_>, out: &mut Vec<u8>) {
+        let (SetRef::Large(_), Need::Element(member)) = (self, need) else {
+            self.export(0, usize::MAX, out);
+            return;
+        };
+        // With one that is another, whether or not it has the member.
+        let mut others = 0;
+        self.visit(&mut |other| {
+            SetChange::Add { member: other }.encode(out);
+            others += (other != member) as usize;
+            others == 0
+        });
+        if self.contains(member) {
+            SetChange::Add { member }.encode(out);
         }
     }
 }

@@ -7,7 +7,7 @@ mod tests;
 mod tree;
 
 use super::leaf_map::LeafMap;
-use super::{Collection, Thresholds, View, digest_bytes, mix};
+use super::{Collection, Need, Thresholds, View, digest_bytes, mix};
 use crate::random::Random;
 use crate::wire::{Decoder, EditError, double, string};
 use run::elements;
@@ -194,6 +194,21 @@ impl<'a> View<'a> for SortedSetRef<'a> {
             out.len() - start < bytes_max
         });
         (next < len as u64).then_some(next)
+    }
+    fn excerpt(self, need: Need<'_>, out: &mut Vec<u8>) {
+        let len = self.len();
+        let count = match need {
+            Need::Ends(count) => usize::try_from(count).unwrap_or(usize::MAX),
+            Need::All | Need::Element(_) => usize::MAX,
+        };
+        let left = count.saturating_add(1).min(len);
+        let right = len.saturating_sub(count).max(left);
+        for ranks in [0..left, right..len] {
+            self.visit(ranks, false, &mut |score, member| {
+                SortedSetChange::Put { score, member }.encode(out);
+                true
+            });
+        }
     }
 }
 
