@@ -7,6 +7,7 @@ use crate::types::hash::HashChange;
 use crate::types::list::ListChange;
 use crate::types::set::SetChange;
 use crate::types::sorted_set::SortedSetChange;
+use crate::types::stream::{StreamChange, StreamId};
 use std::collections::{HashMap, HashSet};
 
 pub(super) const NOW: Now = Now { steady_ms: 1_000_000, wall_ms: 1_000_000 };
@@ -104,7 +105,9 @@ fn operate_collection<S: Store>(
 ) {
     let there = keyspace.peek(db, key, now).and_then(|entry| entry.collection().ok()).map(|there| there.kind());
     let kind = there.filter(|_| random.u8(..10) > 0);
-    let of_kind = kind.unwrap_or_else(|| random.choice(&Kind::ALL[..4]).copied().expect("there are kinds"));
+    let of_kind = kind.unwrap_or_else(|| random.choice(Kind::ALL).expect("there are kinds"));
+    let stream = keyspace.peek(db, key, now).and_then(|entry| entry.stream().ok());
+    let mut last = stream.map_or(StreamId::MIN, |stream| stream.last_id()).ms;
     let mut changes = Vec::new();
     let grows = random.u8(..3) > 0;
     for _ in 0..[1, 3, 30, 150][random.usize(..4)] {
@@ -125,10 +128,22 @@ fn operate_collection<S: Store>(
             (Kind::Set, false) => SetChange::Remove { member: element }.encode(&mut changes),
             (Kind::List, true) => ListChange::PushLeft { value: element }.encode(&mut changes),
             (Kind::List, false) => ListChange::PopRight { count }.encode(&mut changes),
-            (Kind::SortedSet | Kind::Stream, true) => {
-                SortedSetChange::Put { score: count as f64, member: element }.encode(&mut changes)
+            (Kind::SortedSet, true) => {
+                SortedSetChange::Put { score: count as f64, member: element }.encode(&mut changes);
             }
-            (Kind::SortedSet | Kind::Stream, false) => SortedSetChange::Remove { member: element }.encode(&mut changes),
+            (Kind::SortedSet, false) => SortedSetChange::Remove { member: element }.encode(&mut changes),
+            (Kind::Stream, true) => {
+                last += count + 1;
+                let pairs = [(&b"f"[..], element), (element, b"v")].into_iter();
+                StreamChange::encode_append(StreamId::new(last, count), pairs, &mut changes);
+                StreamChange::GroupCreate { group: element, delivered: StreamId::MIN, read: None }.encode(&mut changes);
+            }
+            (Kind::Stream, false) => {
+                let id = StreamId::new(random.u64(..last + 1), count);
+                StreamChange::Delete { id }.encode(&mut changes);
+                StreamChange::TrimTo { last: StreamId::new(count, 0) }.encode(&mut changes);
+                StreamChange::GroupDestroy { group: element }.encode(&mut changes);
+            }
         }
     }
     match kind {

@@ -1,6 +1,10 @@
 //! Values written and read back, and bytes of anybody.
 
 use super::*;
+use crate::keyspace::Value;
+use crate::types::stream::{Ids, Stream, StreamChange};
+use crate::types::{Collection, Kind, Large, Thresholds, View};
+use crate::units::Now;
 
 /// What a payload says, piece by piece, as text; the caller's checksum aside.
 fn pieces(value: &[u8], version: u16) -> Result<Vec<String>, RdbError> {
@@ -151,6 +155,41 @@ fn a_stream_of_redis_is_read_with_its_groups() {
     let pending: Vec<&String> = found.iter().filter(|piece| piece.starts_with("Pending")).collect();
     assert_eq!(pending.len(), 2);
     assert!(pending[1].contains("deliveries: 4"), "{}", pending[1]);
+}
+
+#[test]
+fn a_stream_of_redis_comes_back_with_its_groups() {
+    let read = |payload: &[u8]| {
+        let read = Payload::verify(payload).and_then(Payload::read).expect("it is a payload");
+        let NewValue::Collection(Kind::Stream, changes) = read else { panic!("it is a stream: {read:?}") };
+        assert_eq!(Stream::verify(&changes), Ok(()));
+        Stream::change_small(&mut Vec::new(), &changes, &Thresholds::default()).expect("a stream is large")
+    };
+    let stream = read(&bytes_of(STREAM));
+    assert_eq!(stream.view().len(), 3);
+    let now = Now::at(1_700_000_000_000);
+    let large = Large::Stream(stream.clone());
+    let payload = dump(&Value::Large(&large), now).expect("there is something");
+    assert_eq!(read(&payload).view().digest(), stream.view().digest());
+}
+
+#[test]
+fn what_is_pending_for_nobody_is_written_as_pending_for_one_without_a_name() {
+    let (group, id) = (&b"g"[..], StreamId { ms: 1, seq: 1 });
+    let (mut changes, mut ids) = (Vec::new(), Vec::new());
+    StreamChange::encode_append(id, [(&b"f"[..], &b"v"[..])].into_iter(), &mut changes);
+    StreamChange::GroupCreate { group, delivered: id, read: Some(1) }.encode(&mut changes);
+    let ids = Ids::of(&[id], &mut ids);
+    StreamChange::Pend { group, consumer: b"c", delivered_ms: 5, count: 1, ids }.encode(&mut changes);
+    StreamChange::Release { group, id, count: 2 }.encode(&mut changes);
+    let mut stream = Stream::default();
+    stream.change(&changes, &Thresholds::default());
+    let large = Large::Stream(stream);
+    let payload = dump(&Value::Large(&large), Now::at(5)).expect("there is something");
+    let found = pieces(&payload[..payload.len() - 10], VERSION).expect("it is well-formed");
+    assert_eq!(found.iter().filter(|piece| piece.starts_with("Consumer")).count(), 2);
+    let pending = found.iter().find(|piece| piece.starts_with("Pending")).expect("it is still pending");
+    assert!(pending.contains("deliveries: 2") && pending.contains("consumer: []"), "{pending}");
 }
 
 #[test]

@@ -66,7 +66,7 @@ impl<'a> Add<'a> {
         let (options, wanted, id_at) = AddOptions::parse(&call.args)?;
         let trim = options.trim.finish_optional(call.keyspace.thresholds().stream_node_entries)?;
         let fields = call.args.from(id_at + 1);
-        if fields.is_empty() || fields.len() % 2 != 0 {
+        if fields.is_empty() || !fields.len().is_multiple_of(2) {
             return Err(CommandError::wrong_arity(call.name));
         }
         if wanted == WantedId::Whole(StreamId::MIN) {

@@ -105,7 +105,7 @@ pub(super) fn find_keys(args: &Args<'_>, out: &mut Vec<usize>) -> bool {
             _ if args.is(at, "claim") => 2,
             _ if args.is(at, "streams") => {
                 let behind = args.len() - at - 1;
-                if behind == 0 || behind % 2 != 0 {
+                if behind == 0 || !behind.is_multiple_of(2) {
                     return false;
                 }
                 out.extend(at + 1..at + 1 + behind / 2);

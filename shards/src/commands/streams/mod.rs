@@ -6,6 +6,8 @@ pub mod groups;
 mod info;
 mod read;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use crate::error::CommandError;
 use crate::keyspace::Keyspace;

@@ -86,7 +86,7 @@ impl<'a> ReadOptions<'a> {
                 Some(_) if args.is(at, "streams") => {
                     options.keys_at = at + 1;
                     let behind = args.len() - options.keys_at;
-                    if behind % 2 != 0 {
+                    if !behind.is_multiple_of(2) {
                         return Err(UNBALANCED);
                     }
                     options.ids_at = options.keys_at + behind / 2;

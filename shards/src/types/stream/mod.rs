@@ -362,9 +362,10 @@ impl Collection for Stream {
         nodes.iter().for_each(|node| node.check_invariants());
         assert_eq!(nodes.iter().map(|node| node.len() as u64).sum::<u64>(), *len, "entries are counted");
         assert_eq!(nodes.iter().map(|node| node.capacity()).sum::<usize>(), *node_bytes, "bytes are counted");
-        let in_order = nodes.iter().zip(nodes.iter().skip(1)).all(|(node, next)| node.last() < next.base());
+        let highest_of = |node: &Node| node.entries().last().map_or(StreamId::MIN, |entry| entry.id);
+        let in_order = nodes.iter().zip(nodes.iter().skip(1)).all(|(node, next)| highest_of(node) < next.base());
         assert!(in_order, "nodes are in order");
-        let highest = nodes.back().and_then(|node| node.entries().last()).map_or(StreamId::MIN, |entry| entry.id);
+        let highest = nodes.back().map_or(StreamId::MIN, |node| highest_of(node));
         assert!(highest <= *last, "no entry is behind the last id");
         groups.check_invariants();
         idempotence.check_invariants();

@@ -146,7 +146,8 @@ impl Node {
             listed_bytes = listed_bytes.saturating_add(listed(value));
         }
         let elements = if has_own { 2 * pairs + 4 } else { pairs + 3 };
-        self.listed_bytes = self.listed_bytes.saturating_add(listed_bytes + listed_integer(elements as i64));
+        self.listed_bytes =
+            self.listed_bytes.saturating_add(listed_bytes).saturating_add(listed_integer(elements as i64));
         self.live += 1;
         self.last = id;
     }

@@ -23,9 +23,8 @@ impl Twin {
                 (self.last, self.added) = (id, self.added.saturating_add(1));
             }
             StreamChange::Delete { id } => {
-                if self.entries.remove(&id).is_some() {
-                    self.max_deleted = self.max_deleted.max(id);
-                }
+                let deleted = self.entries.remove(&id).map(|_| id);
+                self.max_deleted = self.max_deleted.max(deleted.unwrap_or_default());
             }
             StreamChange::TrimTo { last } => self.entries.retain(|id, _| *id > last),
             StreamChange::Trim { id } => drop(self.entries.remove(&id)),
@@ -125,7 +124,7 @@ fn a_stream_does_what_an_ordered_map_does() {
                 37 => StreamChange::TrimTo { last: some_id.previous().unwrap_or_default() },
                 38 if step > 100 => StreamChange::TrimTo { last: some_id },
                 _ => StreamChange::SetId {
-                    last: twin.last.next().unwrap_or(StreamId::MAX),
+                    last: if random.bool() { twin.last.next().unwrap_or(StreamId::MAX) } else { some_id },
                     added: twin.added + random.u64(..9),
                     max_deleted: some_id,
                 },

@@ -31,42 +31,37 @@ pub struct Trimming {
 impl<'a> StreamRef<'a> {
     /// What trimming takes, if anything.
     pub fn trimming(self, keep: Keep, precision: Precision) -> Option<Trimming> {
-        let mut trimming: Option<Trimming> = None;
-        let len = self.body()?.len;
-        for node in &self.body()?.nodes {
-            let count = trimming.map_or(0, |trimming| trimming.count);
-            let (all, entries) = (count + node.len() as u64, node.len() as u64);
-            if let Keep::Newest(newest) = keep
-                && len - count <= newest
-            {
-                break;
-            }
-            if let Precision::Nodes { entries_max } = precision
-                && all > entries_max
-            {
+        let body = self.body()?;
+        let (mut whole, mut count) = (None, 0);
+        for node in &body.nodes {
+            let entries = node.len() as u64;
+            let is_enough = matches!(keep, Keep::Newest(newest) if body.len - count <= newest);
+            let is_too_much = matches!(precision, Precision::Nodes { entries_max } if count + entries > entries_max);
+            if is_enough || is_too_much {
                 break;
             }
             let is_whole = match keep {
-                Keep::Newest(newest) => len - count - entries >= newest,
+                Keep::Newest(newest) => body.len - count - entries >= newest,
                 Keep::From(first) => node.last() < first,
             };
             if is_whole {
-                trimming = Some(Trimming { last: node.last(), count: all });
+                (whole, count) = (Some(node), count + entries);
                 continue;
             }
-            if precision == Precision::Exact {
-                let wanted = match keep {
-                    Keep::Newest(newest) => len - count - newest,
-                    Keep::From(_) => u64::MAX,
-                };
-                let is_below = |id: StreamId| !matches!(keep, Keep::From(first) if id >= first);
-                let within = node.entries().map(|entry| entry.id).take_while(|id| is_below(*id));
-                for (id, number) in within.zip(1..=wanted) {
-                    trimming = Some(Trimming { last: id, count: count + number });
-                }
+            let wanted = match (precision, keep) {
+                (Precision::Nodes { .. }, _) => 0,
+                (Precision::Exact, Keep::Newest(newest)) => body.len - count - newest,
+                (Precision::Exact, Keep::From(_)) => u64::MAX,
+            };
+            let is_below = |id: StreamId| !matches!(keep, Keep::From(first) if id >= first);
+            let below = node.entries().map(|entry| entry.id).take_while(|id| is_below(*id));
+            if let Some((last, number)) = below.zip(1..=wanted).last() {
+                return Some(Trimming { last, count: count + number });
             }
             break;
         }
-        trimming
+        // Not the highest id that the node ever had: the next node may begin below that, if XSETID went back behind what was deleted.
+        let last = whole?.entries().last()?.id;
+        Some(Trimming { last, count })
     }
 }
