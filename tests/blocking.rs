@@ -322,9 +322,10 @@ fn an_entry_goes_to_one_consumer_of_a_group() {
         for (at, client) in clients.iter_mut().enumerate() {
             scene.block(client, &format!("XREADGROUP GROUP g c{at} COUNT 1 BLOCK 0 STREAMS a b c > > >"), at + 1);
         }
-        for at in 0..3 {
-            scene.does(&format!("XADD b 1-{} f v{at}", at + 1));
-            assert_eq!(heard(&mut clients[at]), entries("b", &[(&format!("1-{}", at + 1), &format!("v{at}"))]));
+        for (at, client) in clients.iter_mut().enumerate() {
+            let (id, value) = (format!("1-{}", at + 1), format!("v{at}"));
+            scene.does(&format!("XADD b {id} f {value}"));
+            assert_eq!(heard(client), entries("b", &[(&id, &value)]));
             scene.wait_for(2 - at);
         }
         assert_eq!(scene.does("XLEN b"), "(integer) 3");
