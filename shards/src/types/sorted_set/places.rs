@@ -100,7 +100,7 @@ impl Places {
         }
         let index = self.leaf_of(hash);
         let number = self.number(index, entry(hash, from));
-        self.leaves.make_mut(index)[number] = entry(hash, to);
+        self.change(index, |leaf| leaf[number] = entry(hash, to));
     }
     /// All members of a run went.
     pub(super) fn move_all(&mut self, run: &[u8], from: LeafId, to: LeafId) {
