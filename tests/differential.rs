@@ -294,7 +294,7 @@ fn alike_alone(args: &Command, ours: &Resp, oracle: &Resp) -> bool {
             _ => false,
         },
         // The nodes of Redis' tree are its own affair; and it may keep nodes that have lost all their entries.
-        name if name.starts_with('X') => groups::alike(ours, oracle),
+        name if name.starts_with('X') => groups::alike(args, ours, oracle),
         // Four arguments are too many in 7.0; the fourth is an option from 7.2 on.
         "ZRANK" | "ZREVRANK" => args.len() == 4 && ours.is_error() && oracle.is_error(),
         "RANDOMKEY" => matches!((ours, oracle), (Resp::Bulk(_), Resp::Bulk(_))),

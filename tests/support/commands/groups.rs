@@ -138,8 +138,11 @@ impl Generator {
     }
 }
 
-/// Whether replies to commands of streams are alike but for times.
-pub fn alike(ours: &Resp, oracle: &Resp) -> bool {
+/// Whether replies to commands of streams are alike but for times. Of streams on several shards another one may be at fault.
+pub fn alike(args: &Command, ours: &Resp, oracle: &Resp) -> bool {
+    if args[0].starts_with(b"XREAD") && ours.is_error() && oracle.is_error() {
+        return true;
+    }
     without_times(ours, None) == without_times(oracle, None)
 }
 

@@ -181,7 +181,8 @@ impl<'a> Query<'a> {
         first.visit(&mut |score, member| {
             let first = Some(number(score * weight));
             let all = self.sources[1..].iter().fold(first, |all, (source, weight)| {
-                let score = number(source.score(member)? * weight);
+                // No number, it makes a sum 0, as in Redis; the first is 0 before that.
+                let score = source.score(member)? * weight;
                 all.map(|all| self.aggregate.apply(all, score))
             });
             if let Some(score) = all {
