@@ -100,7 +100,7 @@ impl Places {
         }
         let index = self.leaf_of(hash);
         let number = self.number(index, entry(hash, from));
-        self.leaves.make_mut(index)[number] = entry(hash, to);
+        self.change(index, |leaf| leaf[number] = entry(hash, to));
     }
     /// All members of a run went.
     pub(super) fn move_all(&mut self, run: &[u8], from: LeafId, to: LeafId) {
@@ -204,5 +204,23 @@ impl Places {
             leaf.reserve_exact(last.len());
             leaf.extend_from_slice(&last);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_counted_where_a_clone_shares_leaves() {
+        let mut places = Places::new(1);
+        let hash = MemberHash(7);
+        (0..3).for_each(|id| places.put(hash, None, LeafId(id)));
+        // A leaf's copy has no room left, unlike what it is copied from.
+        let clone = places.clone();
+        places.put(hash, Some(LeafId(1)), LeafId(9));
+        places.check_invariants();
+        clone.check_invariants();
+        assert_eq!(places.entries(), [0, 2, 9].map(|id| (hash, LeafId(id))));
     }
 }
