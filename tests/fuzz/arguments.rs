@@ -43,7 +43,7 @@ impl Arguments {
         // DEBUG and MEMORY are of the server, in front of these.
         let top = FAMILIES.iter().flat_map(|rows| rows.iter()).filter(|row| !row.name.contains('|'));
         let rows = top.flat_map(|row| std::iter::once(row).chain(row.subcommands)).collect();
-        let generator = Generator::new(seed, false);
+        let generator = Generator::new(seed, false).with_newer();
         Arguments {
             generator,
             rows,
