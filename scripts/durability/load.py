@@ -9,7 +9,7 @@ import random
 import socket
 import time
 
-from durability.contents import READS, List, Pairs, read
+from durability.contents import List, Pairs, Stream, read, reading, written
 from durability.history import History, Op, Slots, State, Twins
 
 STRINGS, COUNTERS, BRIEFS = 20, 4, 4
@@ -18,6 +18,7 @@ SMALL, LARGE = 3, 2  # collections of each kind
 # Elements of a small collection, which is small in the server, too, and of a large one: beyond, most go.
 SMALL_MAX, LARGE_MAX = 40, 3_000
 LARGE_CHANGES = 0.15  # of the operations on collections
+STREAMS_MAX = {b"x0": 30, b"x1": 30, b"x+": 600}  # entries of each, about
 OUTSTANDING_MAX = 48  # operations of one connection without their answers
 VALUE_BYTES_MAX = 12_000  # a string is not appended to beyond
 TWIN_WRITERS = 4
@@ -45,14 +46,16 @@ class Writer:
         self.briefs = [b"b%d" % at for at in range(BRIEFS)]
         names = [(kind, size, at) for kind in KINDS for size, count in ((b"", SMALL), (b"+", LARGE)) for at in range(count)]
         self.collections = [kind + size + b"%d" % at for kind, size, at in names]
+        self.streams = list(STREAMS_MAX)
         self.kinds = [
             (self.set, 30), (self.append, 12), (self.delete, 6), (self.expire, 6), (self.increment, 10),
             (self.rename, 5), (self.set_several, 8), (self.set_brief, 3), (self.get, 4),
             (self.add, 22), (self.take, 12), (self.rename_collection, 2),
+            (self.stream, 14),
         ]  # fmt: skip
 
     def names(self):
-        return self.strings + self.counters + self.briefs + self.collections
+        return self.strings + self.counters + self.briefs + self.collections + self.streams
 
     def next(self, calm=False):
         """The next operation. `calm`: none that empties the database."""
@@ -119,14 +122,14 @@ class Writer:
     def delete(self):
         keys = self.random.sample(self.strings, self.random.randint(1, 3)) + self.random.sample(self.counters, 1)
         if self.random.random() < 0.2:
-            keys.append(self.random.choice(self.collections))
+            keys.append(self.random.choice(self.collections + self.streams))
         there = sum(key in self.state for key in keys)
         for key in keys:
             self.change(key, None)
         return command("DEL", *keys), b":%d\r\n" % there
 
     def expire(self):
-        key = self.random.choice(self.random.choice([self.strings, self.collections]))
+        key = self.random.choice(self.random.choice([self.strings, self.collections, self.streams]))
         before = self.state.get(key)
         if before is None:
             return command("PERSIST", key), b":0\r\n"
@@ -245,6 +248,54 @@ class Writer:
             self.change(to, moved)
             self.change(key, None)
         return command("RENAME", key, to), OK
+
+    def stream(self):
+        key = self.random.choice(self.streams)
+        before = self.state.get(key)
+        content = before.content if before else Stream()
+        draw = self.random.random()
+        if before is None or draw < 0.45:
+            made = self.add_entry(key, content)
+        elif content.delivered is None:
+            content.delivered = (0, 0)
+            made = command("XGROUP", "CREATE", key, "g", 0), OK
+        elif draw < 0.65:
+            made = self.read_group(key, content)
+        elif draw < 0.8:
+            names = self.some(content.pending)
+            made = command("XACK", key, "g", *names), b":%d\r\n" % sum([content.pending.remove(name) for name in names])
+        elif draw < 0.9 or len(content) < STREAMS_MAX[key]:
+            names = self.some(content.entries)
+            made = command("XDEL", key, *names), b":%d\r\n" % sum([content.entries.remove(name) for name in names])
+        else:
+            most = self.random.randrange(STREAMS_MAX[key])
+            made = command("XTRIM", key, "MAXLEN", most), b":%d\r\n" % content.trim(most)
+        deadline = before.deadline if before else None
+        self.change(key, State(content.value(), deadline, content=content))
+        return made
+
+    def add_entry(self, key, content):
+        ms, _ = content.last
+        identifier = (ms + self.random.randrange(1, 4), self.random.randrange(3))
+        self.made += 1
+        value = b"%d.%d." % (self.number, self.made) + POOL[: self.random.randrange(200)]
+        content.add(identifier, value)
+        name = written(identifier)
+        return command("XADD", key, name, "f", value), b"$%d\r\n%s\r\n" % (len(name), name)
+
+    def read_group(self, key, content):
+        consumer, count = self.random.choice([b"a", b"b"]), self.random.randint(1, 12)
+        entries = content.deliver(consumer, count)
+        reply = b"*-1\r\n"
+        if entries:
+            bulk = lambda text: b"$%d\r\n%s\r\n" % (len(text), text)  # noqa: E731
+            told = b"".join(b"*2\r\n" + bulk(name) + b"*2\r\n" + bulk(b"f") + bulk(value) for name, value in entries)
+            reply = b"*1\r\n*2\r\n" + bulk(key) + b"*%d\r\n" % len(entries) + told
+        return command("XREADGROUP", "GROUP", "g", consumer, "COUNT", count, "STREAMS", key, ">"), reply
+
+    def some(self, pairs):
+        """Names of a few of them, and one that never was."""
+        return self.random.sample(list(pairs.items), min(len(pairs.items), self.random.randint(1, 5))) + [b"0-1"]
 
     def get(self):
         key = self.random.choice(self.strings)
@@ -500,14 +551,14 @@ def read_everything(port, databases):
             names = client.call(("SELECT", number), ("KEYS", "*"))[1]
             kinds = client.call(*(("TYPE", name) for name in names)) if names else []
             there = [(name, kind) for name, kind in zip(names, kinds) if kind != b"none"]
-            words = [words for name, kind in there for words in ((READS[kind][0], name, *READS[kind][1:]), ("PTTL", name))]
+            words = [words for name, kind in there for words in (reading(kind, name), ("PTTL", name))]
             replies = client.call(*words) if words else []
             for (name, kind), value, ttl in zip(there, replies[::2], replies[1::2]):
                 if value in (None, []) or ttl == -2:  # it expired in between
                     continue
                 deadline = time.time() * 1_000 + ttl if ttl >= 0 else None
                 content = None if kind == b"string" else read(kind, value)
-                found[number, name] = State(content.value() if content else value, deadline, content=content)
+                found[number, name] = State(value if content is None else content.value(), deadline, content=content)
     finally:
         client.close()
     return found, (begun_ms, time.time() * 1_000)

@@ -6,7 +6,7 @@
 import random
 import unittest
 
-from durability.contents import List, Pairs, read
+from durability.contents import List, Pairs, Stream, read
 
 
 class Digests(unittest.TestCase):
@@ -36,6 +36,22 @@ class Digests(unittest.TestCase):
                 draw.shuffle(pairs)
                 again = read(b"hash", [word for pair in pairs for word in pair])
                 self.assertEqual(changed.value(), again.value(), f"seed {seed}, step {number}")
+
+    def test_streams(self):
+        made = Stream()
+        made.add((1, 0), b"a")
+        made.add((2, 1), b"b")
+        made.add((10, 0), b"c")
+        made.delivered = (0, 0)
+        self.assertEqual(made.deliver(b"bob", 2), [(b"1-0", b"a"), (b"2-1", b"b")])
+        made.pending.remove(b"1-0")
+        self.assertEqual(made.trim(2), 1)
+        group = [b"name", b"g", b"last-delivered-id", b"2-1", b"pending", [[b"2-1", b"bob", 123, 1]], b"consumers", []]
+        entries = [[b"2-1", [b"f", b"b"]], [b"10-0", [b"f", b"c"]]]
+        reply = [b"last-generated-id", b"10-0", b"entries", entries, b"groups", [group]]
+        self.assertEqual(made.value(), read(b"stream", reply).value())
+        group[5][0][1] = b"eve"
+        self.assertNotEqual(made.value(), read(b"stream", reply).value())
 
     def test_what_differs_has_other_digests(self):
         self.assertNotEqual(List([b"a", b"b"]).value(), List([b"b", b"a"]).value())

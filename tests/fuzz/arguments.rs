@@ -43,7 +43,7 @@ impl Arguments {
         // DEBUG and MEMORY are of the server, in front of these.
         let top = FAMILIES.iter().flat_map(|rows| rows.iter()).filter(|row| !row.name.contains('|'));
         let rows = top.flat_map(|row| std::iter::once(row).chain(row.subcommands)).collect();
-        let generator = Generator::new(seed, false);
+        let generator = Generator::new(seed, false).with_newer();
         Arguments {
             generator,
             rows,
@@ -222,8 +222,7 @@ fn prepared(rng: &mut Rng) -> Shard {
     if rng.bool() {
         shard.owner.keyspace.set_thresholds(few());
     }
-    let has = |name: &str| FAMILIES.iter().flat_map(|rows| rows.iter()).any(|row| row.name == name);
-    for line in PREPARED.iter().filter(|line| !line.starts_with("XADD") || has("xadd")) {
+    for line in PREPARED {
         let reply = shard.line(line);
         assert!(!reply.is_error(), "{line}: {reply}");
     }
@@ -236,12 +235,45 @@ fn prepared(rng: &mut Rng) -> Shard {
         }
         shard.execute(&args);
     }
+    large_stream(&mut shard);
+    large_deadlines(&mut shard);
     shard.now.steady_ms += 10;
     shard
 }
 
+/// Many nodes, with two groups that are somewhere in it, and consumers with much and little pending.
+fn large_stream(shard: &mut Shard) {
+    for number in 0..150 {
+        shard.line(&format!("XADD X {number}-1 f {number} {} v", ["g", "h"][number % 2]));
+    }
+    for line in [
+        "XGROUP CREATE X g 0",
+        "XGROUP CREATE X h 70-1",
+        "XREADGROUP GROUP g a COUNT 100 STREAMS X >",
+        "XREADGROUP GROUP g b COUNT 5 STREAMS X >",
+        "XREADGROUP GROUP h b COUNT 30 STREAMS X >",
+        "XACK X g 3-1 4-1 50-1",
+        "XDEL X 5-1 6-1 149-1",
+        "XTRIM X MINID 2",
+    ] {
+        let reply = shard.line(line);
+        assert!(!reply.is_error(), "{line}: {reply}");
+    }
+}
+
+/// Of fields that expire one after the other, some before anybody looks.
+fn large_deadlines(shard: &mut Shard) {
+    for number in 0..150 {
+        shard.line(&format!("HSET E m{number} {number}"));
+        if number % 3 > 0 {
+            shard.line(&format!("HPEXPIRE E {} FIELDS 1 m{number}", 2 + number * number));
+        }
+    }
+}
+
 fn few() -> Thresholds {
     Thresholds {
+        stream_node_entries: 2,
         hash_entries: 2,
         list_node: 2,
         set_integers: 2,

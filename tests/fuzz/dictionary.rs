@@ -5,7 +5,7 @@ use fastrand::Rng;
 /// One of each type, small and large; see `PREPARED`.
 const KEYS: &[&str] = &[
     "str", "int", "raw", "bits", "hll", "l", "L", "h", "H", "i", "s", "S", "z", "Z", "g", "d0", "w{t}a", "x{t}a",
-    "soon", "gone", "x", "nothing",
+    "soon", "gone", "x", "X", "e", "E", "nothing",
 ];
 
 /// Makes them, on an empty shard. `gone` has expired by the time that commands come, and lies there still.
@@ -29,6 +29,18 @@ pub const PREPARED: &[&str] = &[
     "PEXPIRE gone 1",
     "XADD x 1-1 f v",
     "XADD x 2-1 f v g w",
+    "XADD x IDMP p i * f v",
+    "XADD x 9999999999999-1 f v",
+    "XGROUP CREATE x g 0",
+    "XGROUP CREATE x h 1-1 ENTRIESREAD 1",
+    "XREADGROUP GROUP g a COUNT 2 STREAMS x >",
+    "XREADGROUP GROUP g b STREAMS x >",
+    "XREADGROUP GROUP h b STREAMS x >",
+    "XNACK x h FAIL IDS 1 2-1",
+    "XDEL x 1-1",
+    "HSET e f 1 g 2 m1 3",
+    "HPEXPIRE e 20000 FIELDS 1 f",
+    "HPEXPIRE e 5 FIELDS 1 m1",
 ];
 
 const WORDS: &[&str] = &[
@@ -129,6 +141,22 @@ const WORDS: &[&str] = &[
     "SYNC",
     "FIELDS",
     "FNX",
+    "IDS",
+    "KEEPREF",
+    "DELREF",
+    "ACKED",
+    "CLAIM",
+    "IDMP",
+    "IDMPAUTO",
+    "IDMP-DURATION",
+    "IDMP-MAXSIZE",
+    "SILENT",
+    "FATAL",
+    "MAXDELETEDID",
+    "ENTRIESADDED",
+    "CREATE",
+    "2-1",
+    "9999999999999-1",
     "FXX",
     "BLOCK",
     "NOACK",

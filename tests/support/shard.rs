@@ -9,6 +9,7 @@ use shards::owner::{Caller, Owner};
 use shards::reply::Protocol;
 use shards::row::Row;
 use shards::units::{Db, Now};
+use shards::waiting::{append_at_once, is_wait};
 
 pub struct Shard {
     pub owner: Owner,
@@ -40,6 +41,11 @@ impl Shard {
         let caller = Caller { db: self.db, now: self.now, protocol: self.protocol };
         let mut out = Vec::new();
         self.owner.execute(row, args, caller, &mut out);
+        if is_wait(&out) {
+            // There is nobody to wait, as in MULTI.
+            let wish = std::mem::take(&mut out);
+            append_at_once(&wish, self.protocol, &mut out);
+        }
         let mut rest = &out[..];
         let reply = Resp::read(&mut rest).unwrap_or_else(|error| panic!("{}: {error}: {out:?}", row.name));
         assert!(rest.is_empty(), "{} made more than one reply: {:?}", row.name, String::from_utf8_lossy(&out));

@@ -14,7 +14,7 @@ impl Generator {
     }
 
     /// Of an entry that may have come not long ago.
-    fn recent_id(&mut self) -> Vec<u8> {
+    pub(super) fn recent_id(&mut self) -> Vec<u8> {
         match self.rng.u32(..30) {
             0 => self.pick(["-", "+", "x", "", "0", "0-0", "18446744073709551615-18446744073709551615"]).into(),
             1..5 => (self.stream_ms - self.rng.u64(..30).min(self.stream_ms)).to_string().into_bytes(),
@@ -27,16 +27,16 @@ impl Generator {
             args.push(self.recent_id());
         }
     }
-    fn stream_count(&mut self, args: &mut Command) {
+    pub(super) fn stream_count(&mut self, args: &mut Command) {
         if self.rng.bool() {
             args.extend(words(["COUNT"], [self.small()]));
         }
     }
 
-    fn group(&mut self) -> Vec<u8> {
+    pub(super) fn group(&mut self) -> Vec<u8> {
         self.pick(["g", "g", "g", "h", "h", "none"]).into()
     }
-    fn consumer(&mut self) -> Vec<u8> {
+    pub(super) fn consumer(&mut self) -> Vec<u8> {
         self.pick(["a", "b", "c", "streams", ""]).into()
     }
     /// Either long ago or just now.

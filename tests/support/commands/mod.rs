@@ -5,6 +5,7 @@ mod arguments;
 mod collections;
 pub mod groups;
 mod keys;
+mod newer;
 mod places;
 mod sorting;
 mod streams;
@@ -17,13 +18,15 @@ pub struct Generator {
     pub rng: Rng,
     /// Whether MULTI and its kin come, too.
     pub transactions: bool,
+    /// Whether what the oracle doesn't know comes, too.
+    newer: bool,
     /// Ids of streams go up with it, slowly.
     stream_ms: u64,
 }
 
 impl Generator {
     pub fn new(seed: u64, transactions: bool) -> Self {
-        Generator { rng: Rng::with_seed(seed), transactions, stream_ms: 0 }
+        Generator { rng: Rng::with_seed(seed), transactions, newer: false, stream_ms: 0 }
     }
 
     /// A command, or a whole transaction, now and then with a watch before it.
@@ -71,6 +74,9 @@ impl Generator {
 
     /// The family first, so that a family with few commands is as well covered as one with many.
     fn valid(&mut self) -> Command {
+        if self.newer && self.rng.u32(..8) == 0 {
+            return self.newer();
+        }
         match self.rng.u32(..100) {
             0..11 => self.strings_write(),
             11..17 => self.strings_read(),

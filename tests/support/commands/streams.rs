@@ -66,7 +66,7 @@ impl Generator {
         }
         args
     }
-    fn trim_options(&mut self, args: &mut Command) {
+    pub(super) fn trim_options(&mut self, args: &mut Command) {
         let (name, threshold) = match self.rng.u32(..4) {
             0 => (self.pick(["MINID", "minid"]), self.stream_id()),
             1 => ("MAXLEN", self.index()),

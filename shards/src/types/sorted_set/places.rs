@@ -206,3 +206,21 @@ impl Places {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_counted_where_a_clone_shares_leaves() {
+        let mut places = Places::new(1);
+        let hash = MemberHash(7);
+        (0..3).for_each(|id| places.put(hash, None, LeafId(id)));
+        // A leaf's copy has no room left, unlike what it is copied from.
+        let clone = places.clone();
+        places.put(hash, Some(LeafId(1)), LeafId(9));
+        places.check_invariants();
+        clone.check_invariants();
+        assert_eq!(places.entries(), [0, 2, 9].map(|id| (hash, LeafId(id))));
+    }
+}
