@@ -1,0 +1,109 @@
+//! Reading all content back as if it came from disk (DEBUG RELOAD): each entry is written as the edits that snapshots have
+//! of it, these are read, and what comes of them takes the entry's place.
+//!
+//! Content stays what it was, so nothing is logged and nobody is told. Entries are replaced as by any write, hence
+//! indexes of deadlines follow and a frozen moment is kept. What may change is how a value is kept: it comes out in the
+//! form that its content has under the thresholds of now.
+
+use super::edit::Edit;
+use super::entry::StringRef;
+use super::store::{NewCollection, Store};
+use super::{Keyspace, NewDeadline, ShardCursor};
+use crate::units::Db;
+use crate::wire::EditError;
+
+/// Entries looked up before the first of them is replaced.
+const GROUP: usize = 512;
+/// Pieces of replaced collections freed at a time.
+const RECLAIMED_PIECES: usize = 1024;
+
+/// A value that does not read back as it was written. Nothing was done to it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Misread {
+    pub db: Db,
+    pub key: Vec<u8>,
+    /// Unless it was read, as another one.
+    pub error: Option<EditError>,
+}
+
+impl<S: Store> Keyspace<S> {
+    /// Reads everything back, up to the first value that isn't what it was.
+    pub fn reload(&mut self) -> Result<(), Misread> {
+        let mut scratch = Keyspace::new(self.databases(), self.seed());
+        scratch.set_thresholds(self.thresholds);
+        let mut keys = Vec::new();
+        for db in self.all_databases() {
+            let mut cursor = ShardCursor::default();
+            loop {
+                keys.clear();
+                cursor = self.store.scan(db, cursor, GROUP, &mut |entry| keys.push(entry.key().to_vec()));
+                for key in &keys {
+                    self.reload_entry(&mut scratch, db, key).map_err(|error| Misread {
+                        db,
+                        key: key.clone(),
+                        error,
+                    })?;
+                }
+                while self.reclaim(RECLAIMED_PIECES) | scratch.reclaim(RECLAIMED_PIECES) {}
+                if cursor == ShardCursor::default() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// By way of a scratch keyspace, so that a value which is misread stays as it is.
+    fn reload_entry(&mut self, scratch: &mut Keyspace, db: Db, key: &[u8]) -> Result<(), Option<EditError>> {
+        let entry = self.find(db, key).expect("keys stay while they are read back");
+        let (digest, access) = (entry.digest(db), entry.access());
+        let edits = self.export(db, key).expect("it was just found");
+        let read = scratch.read_back(&edits);
+        let is_same = scratch.find(db, key).is_some_and(|copy| copy.digest(db) == digest);
+        scratch.store.remove(db, scratch.store.hash(key), key);
+        read?;
+        if !is_same {
+            return Err(None);
+        }
+        self.read_back(&edits)?;
+        self.store.find_noting(db, self.store.hash(key), key, access);
+        Ok(())
+    }
+
+    /// Puts an exported entry, without a trace but in the store, in the form that new ones get.
+    fn read_back(&mut self, mut bytes: &[u8]) -> Result<(), EditError> {
+        let thresholds = &self.thresholds;
+        while !bytes.is_empty() {
+            let (edit, used) = Edit::decode(bytes)?;
+            self.check(&edit)?;
+            bytes = &bytes[used..];
+            let new = |deadline: Option<_>| deadline.map_or(NewDeadline::None, NewDeadline::At);
+            let access = self.last_access.get();
+            match edit {
+                Edit::Put { db, key, value, deadline } => {
+                    let text = value.to_bytes();
+                    let value = StringRef::from_bytes(&text);
+                    self.store.put(db, self.store.hash(key), key, value, new(deadline), access);
+                }
+                Edit::PutCollection { db, key, kind, is_large: _, changes, deadline } => {
+                    let collection = NewCollection { kind, changes, thresholds };
+                    self.store.put_collection(db, self.store.hash(key), key, collection, new(deadline), access);
+                }
+                Edit::Change { db, key, kind, changes } => {
+                    let collection = NewCollection { kind, changes, thresholds };
+                    self.store.change_collection(db, self.store.hash(key), key, collection, None);
+                }
+                Edit::Copy { .. }
+                | Edit::Remove { .. }
+                | Edit::SetDeadline { .. }
+                | Edit::Splice { .. }
+                | Edit::Rename { .. }
+                | Edit::Flush { .. }
+                | Edit::FlushAll
+                | Edit::Nothing
+                | Edit::Swap { .. } => unreachable!("an entry is exported as what puts it"),
+            }
+        }
+        Ok(())
+    }
+}
