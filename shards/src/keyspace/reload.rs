@@ -107,3 +107,82 @@ impl<S: Store> Keyspace<S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{NOW, contents, key, operate};
+    use super::*;
+    use crate::types::hash::HashChange;
+    use crate::types::{Kind, Thresholds};
+    use crate::units::Deadline;
+    use crate::watches::Watcher;
+
+    const DB: Db = Db(0);
+
+    fn encoding(keyspace: &Keyspace, key: &[u8]) -> &'static str {
+        keyspace.look(DB, key, NOW).expect("it is there").encoding().name()
+    }
+
+    #[test]
+    fn content_stays_and_nobody_hears_of_it() {
+        for seed in 0..6 {
+            println!("seed {seed}");
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut keyspace = Keyspace::new(3, 42);
+            for _ in 0..3 {
+                (0..5000).for_each(|_| drop(operate(&mut keyspace, &mut random, 1000, NOW)));
+                keyspace.take_edits(Vec::new());
+                let watched: Vec<Vec<u8>> = (0..100).map(key).collect();
+                watched.iter().for_each(|key| keyspace.watch(Watcher(1), DB, key, NOW));
+                let figures = |keyspace: &Keyspace| {
+                    let of = |db| (keyspace.digest(db), keyspace.len(db), keyspace.deadlines(db));
+                    ((0..3).map(|db| of(Db(db))).collect::<Vec<_>>(), keyspace.next_deadline(NOW))
+                };
+                let before = figures(&keyspace);
+                assert_eq!(keyspace.reload(), Ok(()));
+                keyspace.check_invariants();
+                assert_eq!(figures(&keyspace), before);
+                assert_eq!((keyspace.edit_count(), keyspace.is_broken(Watcher(1), NOW)), (0, false));
+                keyspace.unwatch(Watcher(1));
+                let all = contents(&keyspace, DB);
+                assert_eq!(keyspace.reload(), Ok(()));
+                assert!(contents(&keyspace, DB) == all, "a second time changes no encoding");
+            }
+        }
+    }
+
+    #[test]
+    fn values_come_out_in_the_form_that_new_ones_get() {
+        let mut keyspace = Keyspace::new(1, 1);
+        keyspace.put_text(DB, b"number", b"12", NewDeadline::None);
+        keyspace.put_raw(DB, b"text", b"some", NewDeadline::At(Deadline::after(NOW, 5)));
+        let mut changes = Vec::new();
+        for field in [&b"a"[..], b"b", b"c"] {
+            HashChange::Put { field, value: b"1" }.encode(&mut changes);
+        }
+        keyspace.put_collection(DB, b"small", Kind::Hash, &changes, NewDeadline::None);
+        keyspace.set_thresholds(Thresholds { hash_entries: 2, ..Thresholds::default() });
+        keyspace.put_collection(DB, b"large", Kind::Hash, &changes, NewDeadline::None);
+        let keys = [&b"number"[..], b"text", b"small", b"large"];
+        let encodings = |keyspace: &Keyspace| keys.map(|key| encoding(keyspace, key));
+        assert_eq!(encodings(&keyspace), ["embstr", "raw", "listpack", "hashtable"]);
+        assert_eq!(keyspace.reload(), Ok(()));
+        assert_eq!(encodings(&keyspace), ["int", "embstr", "hashtable", "hashtable"]);
+        keyspace.set_thresholds(Thresholds::default());
+        assert_eq!(keyspace.reload(), Ok(()));
+        assert_eq!(encodings(&keyspace), ["int", "embstr", "listpack", "listpack"]);
+        assert_eq!(keyspace.deadlines(DB), 1);
+    }
+
+    #[test]
+    fn the_time_of_the_last_access_stays() {
+        let mut keyspace = Keyspace::new(1, 1);
+        keyspace.put(DB, b"k", b"v", NewDeadline::None);
+        keyspace.note_access(DB, b"k", 77);
+        keyspace.put(DB, b"late", b"v", NewDeadline::None);
+        keyspace.get(DB, b"late", NOW);
+        assert_eq!(keyspace.reload(), Ok(()));
+        let access = |key| keyspace.look(DB, key, NOW).map(|entry| entry.access());
+        assert_eq!((access(b"k"), access(b"late")), (Some(77), Some(1000)));
+    }
+}

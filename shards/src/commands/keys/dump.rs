@@ -110,6 +110,7 @@ fn options(call: &Call<'_>) -> Result<Options, CommandError> {
 #[cfg(test)]
 mod tests {
     use super::super::super::strings::tested::Shard;
+    use super::super::stage::Stage;
 
     fn payload(shard: &mut Shard, key: &str) -> Option<Vec<u8>> {
         let reply = shard.reply_to(&[b"DUMP", key.as_bytes()]);
@@ -136,6 +137,31 @@ mod tests {
             assert_eq!(payload(&mut shard, "copy").expect("it was restored"), first, "{key}");
             assert_eq!(shard.run(&format!("TYPE {key}")), shard.run("TYPE copy"));
         }
+    }
+
+    #[test]
+    fn the_policy_decides_whether_idle_time_or_frequency_is_restored() {
+        let mut stage = Stage::new();
+        let row = super::super::ROWS.iter().find(|row| row.name == "restore").expect("it has a row");
+        let payload = crate::rdb::payload_of(b"\0\x01v", crate::rdb::VERSION);
+        let restore = |stage: &mut Stage, option: &str, value: &str| {
+            let words: [&[u8]; 7] = [b"RESTORE", b"k", b"0", &payload, b"REPLACE", option.as_bytes(), value.as_bytes()];
+            assert_eq!(stage.run_row(row, &words), "+OK\r\n");
+        };
+        restore(&mut stage, "IDLETIME", "1000");
+        assert_eq!(stage.run("OBJECT IDLETIME k"), ":1000\r\n");
+        stage.advance(5000);
+        assert_eq!(stage.run("OBJECT IDLETIME k"), ":1005\r\n");
+        restore(&mut stage, "FREQ", "200");
+        assert_eq!(stage.run("OBJECT IDLETIME k"), ":0\r\n");
+        stage.owner.limits.lfu = true;
+        for frequency in ["200", "0"] {
+            restore(&mut stage, "FREQ", frequency);
+            assert_eq!(stage.run("OBJECT FREQ k"), format!(":{frequency}\r\n"));
+        }
+        stage.owner.limits.lfu = false;
+        restore(&mut stage, "IDLETIME", &i64::MAX.to_string());
+        assert!(stage.run("OBJECT IDLETIME k").starts_with(':'));
     }
 
     #[test]
