@@ -310,6 +310,7 @@ fn digests_of_values_come_in_the_order_of_keys_wherever_they_are() {
         let mut stage = Stage::new(shards);
         allow_debug(&mut stage);
         let client = stage.connect(0);
+        assert_eq!(stage.run(client, "DEBUG DIGEST-VALUE"), "*0\r\n");
         stage.run(
             client,
             "MSET a same b same c other\r\nSADD s 1 2 3\r\nSET d same PX 60000\r\nSADD s2 3 2 1 x\r\nSREM s2 x",
