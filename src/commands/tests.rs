@@ -288,7 +288,9 @@ fn a_reload_keeps_all_data_of_all_cores_and_gives_values_their_form() {
         stage.run(client, &format!("APPEND t{number} 12"));
         stage.run(client, &format!("HSET h{number} f v g w"));
     }
-    stage.run(client, "SELECT 3\r\nZADD z 1 a 2 b\r\nXADD x * f v\r\nSELECT 0");
+    for line in ["SELECT 3", "ZADD z 1 a 2 b", "XADD x 1-1 f v", "SELECT 0"] {
+        stage.run(client, line);
+    }
     let digest = stage.run(client, "DEBUG DIGEST");
     let edits = |stage: &Stage| stage.cores.iter().map(|core| core.owner.keyspace.edit_count()).collect::<Vec<_>>();
     let before = edits(&stage);
