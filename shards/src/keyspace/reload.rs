@@ -9,6 +9,8 @@ use super::edit::Edit;
 use super::entry::StringRef;
 use super::store::{NewCollection, Store};
 use super::{Keyspace, NewDeadline, ShardCursor};
+use crate::types::Kind;
+use crate::types::set::without_form;
 use crate::units::Db;
 use crate::wire::EditError;
 
@@ -86,6 +88,7 @@ impl<S: Store> Keyspace<S> {
                     self.store.put(db, self.store.hash(key), key, value, new(deadline), access);
                 }
                 Edit::PutCollection { db, key, kind, is_large: _, changes, deadline } => {
+                    let changes = if kind == Kind::Set { without_form(changes) } else { changes };
                     let collection = NewCollection { kind, changes, thresholds };
                     self.store.put_collection(db, self.store.hash(key), key, collection, new(deadline), access);
                 }
@@ -112,8 +115,9 @@ impl<S: Store> Keyspace<S> {
 mod tests {
     use super::super::tests::{NOW, contents, key, operate};
     use super::*;
+    use crate::types::Thresholds;
     use crate::types::hash::HashChange;
-    use crate::types::{Kind, Thresholds};
+    use crate::types::set::SetChange;
     use crate::units::Deadline;
     use crate::watches::Watcher;
 
@@ -163,14 +167,20 @@ mod tests {
         keyspace.put_collection(DB, b"small", Kind::Hash, &changes, NewDeadline::None);
         keyspace.set_thresholds(Thresholds { hash_entries: 2, ..Thresholds::default() });
         keyspace.put_collection(DB, b"large", Kind::Hash, &changes, NewDeadline::None);
-        let keys = [&b"number"[..], b"text", b"small", b"large"];
+        changes.clear();
+        for member in [&b"1"[..], b"2", b"x"] {
+            SetChange::Add { member }.encode(&mut changes);
+        }
+        SetChange::Remove { member: b"x" }.encode(&mut changes);
+        keyspace.put_collection(DB, b"set", Kind::Set, &changes, NewDeadline::None);
+        let keys = [&b"number"[..], b"text", b"small", b"large", b"set"];
         let encodings = |keyspace: &Keyspace| keys.map(|key| encoding(keyspace, key));
-        assert_eq!(encodings(&keyspace), ["embstr", "raw", "listpack", "hashtable"]);
+        assert_eq!(encodings(&keyspace), ["embstr", "raw", "listpack", "hashtable", "hashtable"]);
         assert_eq!(keyspace.reload(), Ok(()));
-        assert_eq!(encodings(&keyspace), ["int", "embstr", "hashtable", "hashtable"]);
+        assert_eq!(encodings(&keyspace), ["int", "embstr", "hashtable", "hashtable", "intset"]);
         keyspace.set_thresholds(Thresholds::default());
         assert_eq!(keyspace.reload(), Ok(()));
-        assert_eq!(encodings(&keyspace), ["int", "embstr", "listpack", "listpack"]);
+        assert_eq!(encodings(&keyspace), ["int", "embstr", "listpack", "listpack", "intset"]);
         assert_eq!(keyspace.deadlines(DB), 1);
     }
 
