@@ -75,7 +75,7 @@ impl Options {
     fn access(&self, call: &Call<'_>) -> Option<u32> {
         let seconds = call.now.steady_ms / 1000;
         match (self.idle_seconds, self.frequency) {
-            (_, Some(frequency)) if call.limits.lfu => Some((seconds / 60 << 8) as u32 | frequency as u32),
+            (_, Some(frequency)) if call.limits.lfu => Some(((seconds / 60) << 8) as u32 | frequency as u32),
             (Some(idle), _) if !call.limits.lfu => Some(seconds.wrapping_sub(idle) as u32),
             _ => None,
         }
