@@ -19,7 +19,7 @@ fn scripts_hold_in_a_shard() {
 
 #[test]
 fn scripts_hold_over_tcp() {
-    let server = Server::shardis(&["--shards", "3"]);
+    let server = Server::shardis(&["--shards", "3", "--enable-debug-command", "yes"]);
     let subject = if support::server::subject_is_redis() { Subject::Redis } else { Subject::Shardis };
     run_all(&mut Connection::to(&server, subject));
 }
@@ -29,7 +29,7 @@ fn scripts_hold_for_redis_itself() {
     if support::redis_server().is_none() {
         return;
     }
-    let server = Server::redis(&[]);
+    let server = Server::redis(&["--enable-debug-command", "yes"]);
     run_all(&mut Connection::to(&server, Subject::Redis));
 }
 

@@ -373,6 +373,37 @@ fn a_dump_shows_transactions_and_goes_on_behind_damage() {
     assert!((28..30).contains(&lines.len()), "one record is lost: {}", said.text);
 }
 
+// ---- import ----------------------------------------------------------------------------------------------
+
+/// An RDB file of strings as long as a MiB.
+fn file_of_strings(count: u8) -> Vec<u8> {
+    const LENGTH_32: u8 = 0x80;
+    let value = vec![b'v'; 1 << 20];
+    let mut file = b"REDIS0010".to_vec();
+    for number in 0..count {
+        file.extend_from_slice(&[0, 1, number, LENGTH_32]);
+        file.extend_from_slice(&(value.len() as u32).to_be_bytes());
+        file.extend_from_slice(&value);
+    }
+    // The end, and no checksum.
+    file.push(0xff);
+    file.extend_from_slice(&[0; 8]);
+    file
+}
+
+#[test]
+fn an_import_that_nobody_watches_tells_its_progress_in_plain_lines() {
+    let Some(dir) = fresh() else { return };
+    let server = Server::shardis(&["--shards", "2"]);
+    let path = dir.path().join("strings.rdb");
+    std::fs::write(&path, file_of_strings(40)).expect("written");
+    let file = path.to_str().expect("a path of ASCII");
+    let said = run(&["import", file, "--port", &server.port.to_string()]);
+    assert_eq!((said.code, said.text.contains(['\r', '\x1b'])), (0, false), "{:?}", said.text);
+    let lines: Vec<&str> = said.text.lines().collect();
+    assert_eq!(lines, ["40 keys imported", "16 of 40 MiB, 16 keys", "32 of 40 MiB, 32 keys"]);
+}
+
 // ---- what the tests are made of --------------------------------------------------------------------------
 
 fn fresh() -> Option<DataDir> {

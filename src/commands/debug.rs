@@ -1,4 +1,4 @@
-//! DEBUG: what tests need. `DEBUG OBJECT` is the shards' own row and joins these.
+//! DEBUG: what tests need. `DEBUG OBJECT` and `DEBUG DIGEST-VALUE` are the shards' own rows and join these.
 //!
 //! Refused unless `enable-debug-command` allows it.
 
@@ -8,6 +8,7 @@ use crate::core::Core;
 use crate::router::batch::ConnectionId;
 use shards::call::Args;
 use shards::error::{CommandError, CommandResult, NOT_AN_INTEGER, SYNTAX};
+use shards::keyspace::Misread;
 use shards::numbers::{parse_float, parse_integer};
 use shards::row::{Row, Traits};
 use shards::units::Db;
@@ -31,6 +32,13 @@ pub const ROWS: &[Row<ServerHandler>] = &[row("debug", -2, "see the subcommands"
         row("debug|set-active-expire", 3, "O(1)", "Turns the search for expired keys on or off.", ACTIVE_EXPIRE),
         row("debug|lane-delay", 3, "O(1)", "Holds what crosses between cores, each lane for random times.", LANE_DELAY),
         row("debug|digest", 2, "O(N) for N keys", "A fingerprint of all data.", DIGEST),
+        row(
+            "debug|reload",
+            -2,
+            "O(N) for N elements",
+            "Writes all data as snapshots have it, and reads it back.",
+            RELOAD,
+        ),
         row("debug|help", 2, "O(1)", "Lists the subcommands.", Here(usage)),
     ])];
 
@@ -39,6 +47,7 @@ const ACTIVE_EXPIRE: ServerHandler =
     Everywhere { check: check_active_expire, part: set_active_expire, merge: all_done };
 const LANE_DELAY: ServerHandler = Everywhere { check: check_lane_delay, part: set_lane_delay, merge: all_done };
 const DIGEST: ServerHandler = Everywhere { check: no_check, part: digest, merge: merge_digest };
+const RELOAD: ServerHandler = Everywhere { check: check_reload, part: reload, merge: merge_reload };
 
 const NOT_ALLOWED: CommandError = CommandError::new(
     "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a \
@@ -127,16 +136,48 @@ fn digest_text(parts: &[Vec<u8>]) -> String {
     format!("{digest:040x}")
 }
 
+// ---- RELOAD --------------------------------------------------------------------------------------------
+
+/// The options say what becomes of what isn't saved and of what is there. Here all is saved at any time, and read back
+/// over itself: they make no difference.
+fn check_reload(call: &mut ServerCall<'_>) -> CommandResult {
+    const OTHER_OPTION: CommandError =
+        CommandError::new("ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.");
+    let is_known = |at| ["merge", "noflush", "nosave"].into_iter().any(|option| call.args.is(at, option));
+    if (2..call.args.len()).all(is_known) { Ok(()) } else { Err(OTHER_OPTION) }
+}
+
+/// The part is empty if all went well.
+fn reload(core: &mut Core, _args: Args<'_>, out: &mut Vec<u8>) {
+    let Err(Misread { db, key, error }) = core.owner.keyspace.reload() else { return };
+    let why = error.map_or_else(|| "it reads back as another".to_string(), |error| error.to_string());
+    let (shard, key) = (core.shard.0, key.escape_ascii());
+    out.extend_from_slice(
+        format!("ERR Shard {shard} can't read back \"{key}\" of database {}: {why}", db.0).as_bytes(),
+    );
+}
+
+fn merge_reload(call: &mut ServerCall<'_>, parts: &[Vec<u8>]) -> CommandResult {
+    match parts.iter().find(|part| !part.is_empty()) {
+        Some(why) => Err(CommandError::owned(String::from_utf8_lossy(why).into_owned())),
+        None => all_done(call, parts),
+    }
+}
+
 fn usage(call: &mut ServerCall<'_>) -> CommandResult {
     help(
         call,
         &[
             "DIGEST",
             "    A fingerprint of all data.",
+            "DIGEST-VALUE <key> [<key> ...]",
+            "    Fingerprints of the values of keys.",
             "LANE-DELAY <microseconds>",
             "    Let what crosses between cores wait for random times of up to this, each lane for itself; 0 ends it.",
             "OBJECT <key>",
             "    How the value of a key is kept.",
+            "RELOAD [MERGE] [NOFLUSH] [NOSAVE]",
+            "    Write all data as snapshots have it, and read it back in its place. The options make no difference.",
             "SET-ACTIVE-EXPIRE (0|1)",
             "    Turn the search for expired keys off or on; they are gone for readers either way.",
             "SLEEP <seconds>",

@@ -270,6 +270,64 @@ fn debug_is_refused_unless_allowed() {
     assert!(stage.cores.iter().all(|core| !core.active_expire));
 }
 
+fn allow_debug(stage: &mut Stage) {
+    for core in &mut stage.cores {
+        core.settings.set("enable-debug-command", b"yes").expect("a setting");
+        core.apply_config();
+    }
+}
+
+#[test]
+fn a_reload_keeps_all_data_of_all_cores_and_gives_values_their_form() {
+    let mut stage = Stage::new(3);
+    allow_debug(&mut stage);
+    let client = stage.connect(1);
+    for number in 0..50 {
+        stage.run(client, &format!("SET s{number} v{number} PX 60000"));
+        stage.run(client, &format!("RPUSH l{number} a b c"));
+        stage.run(client, &format!("APPEND t{number} 12"));
+        stage.run(client, &format!("HSET h{number} f v g w"));
+    }
+    for line in ["SELECT 3", "ZADD z 1 a 2 b", "XADD x 1-1 f v", "SELECT 0"] {
+        stage.run(client, line);
+    }
+    let digest = stage.run(client, "DEBUG DIGEST");
+    let edits = |stage: &Stage| stage.cores.iter().map(|core| core.owner.keyspace.edit_count()).collect::<Vec<_>>();
+    let before = edits(&stage);
+    stage.run(client, "CONFIG SET hash-max-listpack-entries 1");
+    for options in ["", " NOSAVE", " noflush merge"] {
+        assert_eq!(stage.run(client, &format!("DEBUG RELOAD{options}")), "+OK\r\n");
+    }
+    assert_eq!((stage.run(client, "DEBUG DIGEST"), edits(&stage)), (digest, before));
+    assert_eq!(stage.run(client, "OBJECT ENCODING t7"), "$3\r\nint\r\n");
+    assert_eq!(stage.run(client, "OBJECT ENCODING h7"), "$9\r\nhashtable\r\n");
+    assert_eq!(stage.run(client, "PTTL s7"), ":60000\r\n");
+    let refusal = "-ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.\r\n";
+    assert_eq!(stage.run(client, "DEBUG RELOAD NOSAVE NOW"), refusal);
+}
+
+#[test]
+fn digests_of_values_come_in_the_order_of_keys_wherever_they_are() {
+    let digests = |shards| {
+        let mut stage = Stage::new(shards);
+        allow_debug(&mut stage);
+        let client = stage.connect(0);
+        assert_eq!(stage.run(client, "DEBUG DIGEST-VALUE"), "*0\r\n");
+        stage.run(
+            client,
+            "MSET a same b same c other\r\nSADD s 1 2 3\r\nSET d same PX 60000\r\nSADD s2 3 2 1 x\r\nSREM s2 x",
+        );
+        stage.run(client, "DEBUG DIGEST-VALUE a nope b c s d s2")
+    };
+    let one = digests(1);
+    let lines: Vec<&str> = one.split("\r\n").collect();
+    let [count, a, nope, b, c, s, d, s2, ""] = lines[..] else { panic!("{one}") };
+    assert_eq!((count, nope), ("*7", &*format!("+{}", "0".repeat(40))));
+    assert!(a == b && s == s2 && a.len() == 41, "{one}");
+    assert!(a != c && a != s && a != d && a != nope, "{one}");
+    assert_eq!(digests(3), one);
+}
+
 #[test]
 fn a_shutdown_is_requested_once_its_options_make_sense() {
     let mut stage = Stage::new(1);

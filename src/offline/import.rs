@@ -3,6 +3,7 @@
 //! Values go over as they stand in the file, but each is read here first, so that damage is told with its place. One batch of
 //! commands is on its way while the next is made.
 
+use super::progress::Progress;
 use super::{Obstacle, Outcome};
 use shards::rdb::{FileReader, Part, RdbError, payload_of};
 use std::fs::File;
@@ -25,8 +26,8 @@ const BATCH_BYTES: usize = 1 << 20;
 const BATCH_COMMANDS: usize = 512;
 /// A payload is one argument of RESTORE; the server's default limit, less what stands around it.
 const VALUE_BYTES_MAX: usize = (512 << 20) - 64;
-/// One step of the progress line.
-const PROGRESS_BYTES: u64 = 16 << 20;
+/// So much is read between two looks at the progress.
+const PROGRESS_BYTES: u64 = 1 << 20;
 
 pub fn import(request: &Import, out: &mut dyn Write) -> Result<Outcome, Obstacle> {
     let path = &request.file;
@@ -35,13 +36,14 @@ pub fn import(request: &Import, out: &mut dyn Write) -> Result<Outcome, Obstacle
     let len = file.metadata().map_err(reading)?.len();
     let mut reader = FileReader::open(file, len).map_err(|error| damage(path, 0, &error))?;
     let mut target = Target::connect(request)?;
+    let mut progress = Progress::new(len);
     let (mut counts, mut value_bytes, mut told) = (Counts::default(), Vec::new(), 0);
     let mut database = 0;
     loop {
         let at = reader.position();
         if at - told >= PROGRESS_BYTES {
             told = at;
-            eprint!("\r{} of {} MiB, {} keys", at >> 20, len >> 20, counts.sent);
+            progress.reached(at, counts.sent);
         }
         match reader.next_part().map_err(|error| damage(path, at, &error))? {
             Part::End => break,
@@ -89,9 +91,7 @@ pub fn import(request: &Import, out: &mut dyn Write) -> Result<Outcome, Obstacle
         target.send_when_full(&mut counts)?;
     }
     target.finish(&mut counts)?;
-    if told > 0 {
-        eprintln!();
-    }
+    drop(progress);
     counts.report(out)?;
     if counts.busy > 0 { Ok(Outcome::Damaged) } else { Ok(Outcome::Sound) }
 }

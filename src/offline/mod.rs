@@ -8,7 +8,8 @@
 //! - `check`: reports the three;
 //! - `repair`: makes that cut hold on disk;
 //! - `dump`, `show`: records and edits as text;
-//! - `import`, `export`: RDB files into a running server, and out of a data directory.
+//! - `import`, `export`: RDB files into a running server, and out of a data directory;
+//! - `progress`: how far an import has come.
 //!
 //! Point-in-time recovery is the runtime's (`runtime::restore`), as it writes data anew.
 //!
@@ -22,6 +23,7 @@ mod examine;
 mod export;
 mod import;
 mod loss;
+mod progress;
 mod repair;
 mod show;
 mod snapshot;

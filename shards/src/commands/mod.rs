@@ -29,5 +29,6 @@ pub const FAMILIES: &[&[Row]] = &[
     streams::ROWS,
     streams::groups::ROWS,
     std::slice::from_ref(&keys::DEBUG_OBJECT),
+    std::slice::from_ref(&keys::DEBUG_DIGEST_VALUE),
     std::slice::from_ref(&keys::MEMORY_USAGE),
 ];

@@ -160,7 +160,13 @@ impl<'a> Entry<'a> {
     /// engine. (Encodings and access bits are no part of it.)
     pub(super) fn digest(&self, db: Db) -> u64 {
         let start = mix(mix(0, db.0 as u64), self.deadline.map_or(0, Deadline::to_bits));
-        let start = digest_bytes(start, self.key);
+        self.digest_value(digest_bytes(start, self.key))
+    }
+    /// A hash of the value alone, and of whether it has a deadline: the same for a copy under another key, in whatever form.
+    pub fn value_digest(&self) -> u64 {
+        self.digest_value(mix(0, self.deadline.is_some() as u64))
+    }
+    fn digest_value(&self, start: u64) -> u64 {
         match self.value {
             Value::String(value) => digest_bytes(start, value.as_bytes(&mut itoa::Buffer::new())),
             Value::Small(..) | Value::Large(_) => {

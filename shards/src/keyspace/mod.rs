@@ -12,6 +12,7 @@ mod frozen;
 #[cfg(test)]
 mod naive;
 mod packed;
+mod reload;
 mod replay;
 mod segment;
 mod store;
@@ -22,6 +23,7 @@ mod tests;
 pub use crate::wire::EditError;
 pub use edit::Edit;
 pub use entry::{Encoding, Entry, StringRef, Value};
+pub use reload::Misread;
 
 use crate::random::Random;
 use crate::types::{self, Kind, Need, Thresholds};
@@ -38,6 +40,9 @@ pub const STRING_BYTES_MAX: usize = 512 << 20;
 
 /// How many expired keys in a row `random` may draw.
 const EXPIRED_DRAWS: usize = 100;
+
+/// Bits of `Entry::access`.
+pub const ACCESS_MASK: u32 = (1 << 24) - 1;
 
 /// What a write does to a key's deadline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -136,6 +141,10 @@ impl<S: Store> Keyspace<S> {
     /// As `get`, without noting an access (EXISTS, OBJECT, TTL, TYPE).
     pub fn look(&self, db: Db, key: &[u8], now: Now) -> Option<Entry<'_>> {
         self.count_lookup(self.peek(db, key, now))
+    }
+    /// Lets `key` have been accessed as these bits say (`Entry::access`), if it is there.
+    pub fn note_access(&self, db: Db, key: &[u8], access: u32) {
+        self.store.find_noting(db, self.store.hash(key), key, access & ACCESS_MASK);
     }
     /// The live entry of `key`, and nobody knows that it was asked for.
     pub fn peek(&self, db: Db, key: &[u8], now: Now) -> Option<Entry<'_>> {
@@ -570,7 +579,7 @@ impl<S: Store> Keyspace<S> {
     }
     /// The access bits for now: seconds, 24 bits of them.
     fn note_time(&self, now: Now) -> u32 {
-        let access = (now.steady_ms / 1000) as u32 & 0xff_ffff;
+        let access = (now.steady_ms / 1000) as u32 & ACCESS_MASK;
         self.last_access.set(access);
         access
     }

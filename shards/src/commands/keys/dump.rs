@@ -53,6 +53,9 @@ pub(super) fn restore(call: &mut Call<'_>) -> CommandResult {
                 call.keyspace.put_collection(call.db, key, kind, &changes, deadline);
             }
         }
+        if let Some(access) = options.access(call) {
+            call.keyspace.note_access(call.db, key, access);
+        }
     }
     call.reply.ok();
     Ok(())
@@ -62,32 +65,39 @@ pub(super) fn restore(call: &mut Call<'_>) -> CommandResult {
 struct Options {
     replace: bool,
     is_absolute: bool,
+    idle_seconds: Option<u64>,
+    frequency: Option<u8>,
 }
 
-/// IDLETIME and FREQ are checked, and then left: a key that was just restored counts as just used.
+impl Options {
+    /// The access bits that the options ask for, of which the policy decides what they mean; without, a key that was just
+    /// restored counts as just used.
+    fn access(&self, call: &Call<'_>) -> Option<u32> {
+        let seconds = call.now.steady_ms / 1000;
+        match (self.idle_seconds, self.frequency) {
+            (_, Some(frequency)) if call.limits.lfu => Some(((seconds / 60) << 8) as u32 | frequency as u32),
+            (Some(idle), _) if !call.limits.lfu => Some(seconds.wrapping_sub(idle) as u32),
+            _ => None,
+        }
+    }
+}
+
 fn options(call: &Call<'_>) -> Result<Options, CommandError> {
     const BAD_IDLE: CommandError = CommandError::new("ERR Invalid IDLETIME value, must be >= 0");
     const BAD_FREQ: CommandError = CommandError::new("ERR Invalid FREQ value, must be >= 0 and <= 255");
     let mut options = Options::default();
-    let (mut has_idle, mut has_freq) = (false, false);
     let mut at = 4;
     while at < call.args.len() {
         let value = call.args.get(at + 1);
         match value {
             _ if call.args.is(at, "replace") => options.replace = true,
             _ if call.args.is(at, "absttl") => options.is_absolute = true,
-            Some(value) if call.args.is(at, "idletime") && !has_freq => {
-                if integer(value)? < 0 {
-                    return Err(BAD_IDLE);
-                }
-                has_idle = true;
+            Some(value) if call.args.is(at, "idletime") && options.frequency.is_none() => {
+                options.idle_seconds = Some(u64::try_from(integer(value)?).map_err(|_| BAD_IDLE)?);
                 at += 1;
             }
-            Some(value) if call.args.is(at, "freq") && !has_idle => {
-                if !(0..=255).contains(&integer(value)?) {
-                    return Err(BAD_FREQ);
-                }
-                has_freq = true;
+            Some(value) if call.args.is(at, "freq") && options.idle_seconds.is_none() => {
+                options.frequency = Some(u8::try_from(integer(value)?).map_err(|_| BAD_FREQ)?);
                 at += 1;
             }
             _ => return Err(SYNTAX),
@@ -100,6 +110,7 @@ fn options(call: &Call<'_>) -> Result<Options, CommandError> {
 #[cfg(test)]
 mod tests {
     use super::super::super::strings::tested::Shard;
+    use super::super::stage::Stage;
 
     fn payload(shard: &mut Shard, key: &str) -> Option<Vec<u8>> {
         let reply = shard.reply_to(&[b"DUMP", key.as_bytes()]);
@@ -126,6 +137,31 @@ mod tests {
             assert_eq!(payload(&mut shard, "copy").expect("it was restored"), first, "{key}");
             assert_eq!(shard.run(&format!("TYPE {key}")), shard.run("TYPE copy"));
         }
+    }
+
+    #[test]
+    fn the_policy_decides_whether_idle_time_or_frequency_is_restored() {
+        let mut stage = Stage::new();
+        let row = super::super::ROWS.iter().find(|row| row.name == "restore").expect("it has a row");
+        let payload = crate::rdb::payload_of(b"\0\x01v", crate::rdb::VERSION);
+        let restore = |stage: &mut Stage, option: &str, value: &str| {
+            let words: [&[u8]; 7] = [b"RESTORE", b"k", b"0", &payload, b"REPLACE", option.as_bytes(), value.as_bytes()];
+            assert_eq!(stage.run_row(row, &words), "+OK\r\n");
+        };
+        restore(&mut stage, "IDLETIME", "1000");
+        assert_eq!(stage.run("OBJECT IDLETIME k"), ":1000\r\n");
+        stage.advance(5000);
+        assert_eq!(stage.run("OBJECT IDLETIME k"), ":1005\r\n");
+        restore(&mut stage, "FREQ", "200");
+        assert_eq!(stage.run("OBJECT IDLETIME k"), ":0\r\n");
+        stage.owner.limits.lfu = true;
+        for frequency in ["200", "0"] {
+            restore(&mut stage, "FREQ", frequency);
+            assert_eq!(stage.run("OBJECT FREQ k"), format!(":{frequency}\r\n"));
+        }
+        stage.owner.limits.lfu = false;
+        restore(&mut stage, "IDLETIME", &i64::MAX.to_string());
+        assert!(stage.run("OBJECT IDLETIME k").starts_with(':'));
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod sort;
 #[cfg(test)]
 mod stage;
 
-pub use object::{DEBUG_OBJECT, MEMORY_USAGE, debug_object};
+pub use object::{DEBUG_DIGEST_VALUE, DEBUG_OBJECT, MEMORY_USAGE, debug_object};
 pub use scan::{KEYS_VISITED_MAX, parse_cursor};
 
 use crate::call::Call;

@@ -3,7 +3,7 @@
 use super::row;
 use crate::call::Call;
 use crate::error::{CommandError, CommandResult, NO_SUCH_KEY, SYNTAX};
-use crate::keyspace::{Entry, StringRef, Value};
+use crate::keyspace::{ACCESS_MASK, Entry, StringRef, Value};
 use crate::numbers::integer;
 use crate::row::{KeyUse, Keys, Route, Row, Traits};
 use crate::units::Now;
@@ -12,9 +12,6 @@ use crate::units::Now;
 const SHARED_INTEGERS: i64 = 10_000;
 /// The reference count of a shared object.
 const SHARED_REFERENCES: i64 = i32::MAX as i64;
-
-/// Bits of `Entry::access`.
-const ACCESS_MASK: u32 = (1 << 24) - 1;
 
 const NOT_LFU: CommandError = CommandError::new(
     "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching \
@@ -82,6 +79,22 @@ pub fn debug_object(call: &mut Call<'_>) -> CommandResult {
         idle_seconds(&entry, call.now),
     );
     call.reply.simple(&text);
+    Ok(())
+}
+
+/// The row of `DEBUG DIGEST-VALUE key [key ...]`, likewise.
+pub static DEBUG_DIGEST_VALUE: Row = row("debug|digest-value", -2, Traits::READ.and(Traits::ADMIN), debug_digest_value)
+    .keys(Keys::Range { first: 2, last: -1, step: 1, usage: KeyUse::Read })
+    .docs("server", "4.0.0", "O(N) for N elements", "Fingerprints of the values of keys.");
+
+/// `DEBUG DIGEST-VALUE key [key ...]`: as long as Redis' SHA-1, as tests compare digests as text.
+fn debug_digest_value(call: &mut Call<'_>) -> CommandResult {
+    let keys = call.args.from(2);
+    call.reply.array(keys.len());
+    for key in keys.iter() {
+        let digest = call.keyspace.look(call.db, key, call.now).map_or(0, |entry| entry.value_digest());
+        call.reply.simple(&format!("{digest:040x}"));
+    }
     Ok(())
 }
 

@@ -101,6 +101,7 @@ fn change<S: Store>(keyspace: &mut Keyspace<S>, random: &mut fastrand::Rng, keys
         }),
         30..40 => (0..keys).for_each(|number| keyspace.put(Db(0), &key(number), b"again", NewDeadline::Keep)),
         40..80 => keyspace.keep_raw(Db(random.u16(..DATABASES)), &key(random.usize(..keys))),
+        80..82 => assert_eq!(keyspace.reload(), Ok(())),
         _ => drop(operate(keyspace, random, keys, *now)),
     }
 }

@@ -38,6 +38,11 @@ pub enum SetChange<'a> {
     AsStrings,
 }
 
+/// What a set was exported as, but for its form: it is left to the members.
+pub fn without_form(exported: &[u8]) -> &[u8] {
+    exported.strip_prefix(&[AS_STRINGS]).unwrap_or(exported)
+}
+
 impl<'a> SetChange<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match *self {
