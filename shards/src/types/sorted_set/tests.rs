@@ -137,23 +137,6 @@ fn members_of_the_same_hash_are_told_apart() {
 }
 
 #[test]
-fn memory_is_counted_right_beside_a_clone() {
-    let mut set = SortedSet::new(1);
-    let put = |set: &mut SortedSet, n: u64| {
-        // Scattered over the tree, so that its leaves split, and members move between them.
-        let (score, member) = ((n.wrapping_mul(0x9e37_79b9) % 1000) as f64, n.to_string());
-        set.apply(SortedSetChange::Put { score, member: member.as_bytes() });
-    };
-    (0..3000).for_each(|n| put(&mut set, n));
-    for n in 3000..4000 {
-        let clone = set.clone();
-        put(&mut set, n);
-        set.check_invariants();
-        drop(clone);
-    }
-}
-
-#[test]
 fn a_clone_keeps_its_content_while_the_other_changes() {
     let mut set = SortedSet::new(1);
     let member = |n: u32| n.to_string().into_bytes();
