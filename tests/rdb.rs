@@ -42,6 +42,20 @@ fn making(key: &str, random: &mut fastrand::Rng) -> Command {
     command
 }
 
+/// Commands that make a stream with a group, which has read some of it.
+fn stream(key: &str, random: &mut fastrand::Rng) -> Vec<Command> {
+    let line = |words: &[&str]| support::client::command(words);
+    let mut commands = Vec::new();
+    for n in 1..random.usize(2..8) {
+        let mut command = line(&["XADD", key, &format!("{n}-{}", random.u32(..3)), "field"]);
+        command.push(word(random));
+        commands.push(command);
+    }
+    commands.push(line(&["XGROUP", "CREATE", key, "group", "0"]));
+    commands.push(line(&["XREADGROUP", "GROUP", "group", "consumer", "COUNT", "2", "STREAMS", key, ">"]));
+    commands
+}
+
 fn key(number: u64) -> String {
     format!("key:{number}")
 }
@@ -50,7 +64,11 @@ fn fill(client: &mut Client, keys: u64, random: &mut fastrand::Rng) {
     let far = 4_000_000_000_000u64;
     let mut commands = Vec::new();
     for number in 0..keys {
-        commands.push(making(&key(number), random));
+        if number % 6 >= 4 {
+            commands.extend(stream(&key(number), random));
+        } else {
+            commands.push(making(&key(number), random));
+        }
         if number % 7 == 0 {
             commands.push(support::client::command(&["PEXPIREAT", &key(number), &(far + number).to_string()]));
         }
@@ -74,6 +92,8 @@ fn contents(client: &mut Client, keys: std::ops::Range<u64>) -> Vec<String> {
             "set" => vec!["SMEMBERS", &key],
             "hash" => vec!["HGETALL", &key],
             "zset" => vec!["ZRANGE", &key, "0", "-1", "WITHSCORES"],
+            "stream" if number % 2 == 0 => vec!["XPENDING", &key, "group"],
+            "stream" => vec!["XRANGE", &key, "-", "+"],
             _ => vec!["GET", &key],
         }));
         commands.push(support::client::command(&["PEXPIRETIME", &key]));
