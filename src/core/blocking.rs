@@ -10,13 +10,13 @@ use super::execute::{Place, ShardCall, mutes, wait_for_replies};
 use super::{Core, Flow};
 use crate::commands::catalog::CommandNumber;
 use crate::router::batch::{ConnectionId, LineWork, RemoteCall, Ticket, Work};
-use crate::router::program::{self, Kind, Program, Request, copy_args};
+use crate::router::program::{Request, copy_args};
 use crate::session::Closing;
 use shards::call::{Args, Span};
 use shards::error::CommandError;
 use shards::owner::Caller;
 use shards::reply::{Protocol, Reply};
-use shards::row::{Handler, Route, Row};
+use shards::row::{Handler, Row};
 use shards::types::Kind as CollectionKind;
 use shards::units::{Db, Offset, ShardId};
 use shards::waiting::{Awaited, Readers, Wait, Waiter, Wake, is_wait};
@@ -84,6 +84,11 @@ pub enum End {
 const UNBLOCKED: CommandError = CommandError::new("UNBLOCKED client unblocked via CLIENT UNBLOCK");
 
 impl Attempt {
+    fn of(request: Request<'_>) -> Attempt {
+        let Request { number, row, args, db, .. } = request;
+        let (bytes, spans) = copy_args(args.iter());
+        Attempt { number, row, db, bytes, spans }
+    }
     fn args(&self) -> Args<'_> {
         Args::new(&self.bytes, &self.spans)
     }
@@ -108,57 +113,40 @@ impl Core {
             return wait_for_replies(session);
         }
         let (db, protocol) = (session.db, session.protocol);
-        let (bytes, spans) = copy_args(args.iter());
-        let attempt = Attempt { number, row, db, bytes, spans };
+        let request = Request { number, row, args, db, draw: 0 };
         match self.place_of(row, args) {
             // No key to find: the handler will say what is wrong.
             Place::Nowhere => self.run_here(call),
             Place::At(shard) if shard == self.shard && !self.must_wait(row, args) => {
-                self.try_here_first(connection, attempt, protocol);
+                self.try_here_first(connection, request, protocol);
                 Flow::Done
             }
-            Place::At(_) | Place::Several => match self.plan_attempt(&attempt, protocol) {
-                Ok(program) if !self.have_credit(&program) => Flow::Hold,
-                Ok(program) => {
-                    let attempt = Some(Rc::new(attempt));
-                    self.begin_transaction(connection, program, Beginning { attempt, ..Beginning::default() });
-                    Flow::Done
-                }
-                Err(error) => {
-                    self.refuse_call(connection, Some(number), &error);
-                    Flow::Done
-                }
-            },
+            Place::At(_) | Place::Several => {
+                let planned = self.plan_alone(request, protocol);
+                let attempt = || Beginning { attempt: Some(Rc::new(Attempt::of(request))), ..Beginning::default() };
+                self.begin_planned(connection, number, planned, attempt)
+            }
         }
     }
 
-    fn plan_attempt(&self, attempt: &Attempt, protocol: Protocol) -> Result<Program, CommandError> {
-        let splits = matches!(attempt.row.route, Route::Split(_));
-        let scratch = !splits && program::needs_scratch(&self.slots, attempt.row, &attempt.args());
-        let kind = if scratch { Kind::Steps { scratch: true } } else { Kind::Direct };
-        let mut program = Program::new(kind, self.slots, self.shard, protocol);
-        program.add(attempt.request())?;
-        Ok(program)
-    }
-
-    /// The first attempt, on this core's shard.
-    fn try_here_first(&mut self, connection: ConnectionId, attempt: Attempt, protocol: Protocol) {
+    /// The first attempt, on this core's shard. What it was is kept only if it was in vain.
+    fn try_here_first(&mut self, connection: ConnectionId, request: Request<'_>, protocol: Protocol) {
         let mut out = Vec::new();
-        let until = self.try_here(&attempt, protocol, &mut out);
+        let until = self.try_here(request, protocol, &mut out);
         match Wait::in_place_of(&out) {
             None => self.answer(connection, &out, until),
             Some(wait) => {
                 let session = &mut self.sessions[connection.index as usize];
                 session.held = true;
                 let slot = (!mutes(session.reply_mode)).then(|| session.replies.reserve());
-                self.block(connection, slot, Rc::new(attempt), &wait);
+                self.block(connection, slot, Rc::new(Attempt::of(request)), &wait);
             }
         }
     }
 
-    fn try_here(&mut self, attempt: &Attempt, protocol: Protocol, out: &mut Vec<u8>) -> Offset {
-        let caller = Caller { db: attempt.db, now: self.now, protocol };
-        self.execute(attempt.number, attempt.row, attempt.args(), caller, out)
+    fn try_here(&mut self, request: Request<'_>, protocol: Protocol, out: &mut Vec<u8>) -> Offset {
+        let Request { number, row, args, db, .. } = request;
+        self.execute(number, row, args, Caller { db, now: self.now, protocol }, out)
     }
 
     /// An attempt as a transaction was in vain.
@@ -221,14 +209,7 @@ impl Core {
         if wait.keys == Awaited::First {
             positions.truncate(1);
         }
-        let mut by_shard: Vec<(ShardId, Vec<&[u8]>)> = Vec::new();
-        for key in positions.iter().map(|&at| args.at(at)) {
-            let shard = self.shard_of(key);
-            match by_shard.iter_mut().find(|(owner, _)| *owner == shard) {
-                Some((_, keys)) => keys.push(key),
-                None => by_shard.push((shard, vec![key])),
-            }
-        }
+        let by_shard = self.by_shard(positions.iter().map(|&at| args.at(at)));
         let what = readers_to_bytes(wait.kind, wait.readers);
         for (shard, keys) in &by_shard {
             let args = std::iter::once(&what[..]).chain(keys.iter().copied());
@@ -346,7 +327,7 @@ impl Core {
         if place == Place::At(self.shard) && !self.must_wait(attempt.row, attempt.args()) {
             self.heed(connection);
             let mut out = Vec::new();
-            let until = self.try_here(&attempt, protocol, &mut out);
+            let until = self.try_here(attempt.request(), protocol, &mut out);
             if is_wait(&out) {
                 self.wait_on(connection);
             } else {
@@ -355,7 +336,7 @@ impl Core {
             }
             return Flow::Done;
         }
-        let program = self.plan_attempt(&attempt, protocol).expect("it was planned before");
+        let program = self.plan_alone(attempt.request(), protocol).expect("it was planned before");
         if !self.have_credit(&program) {
             return Flow::Hold;
         }

@@ -212,18 +212,33 @@ impl Core {
             return wait_for_replies(session);
         }
         let (db, protocol) = (session.db, session.protocol);
+        let planned = self.plan_alone(Request { number, row, args, db, draw: 0 }, protocol);
+        self.begin_planned(connection, number, planned, Beginning::default)
+    }
+
+    /// A transaction of one command.
+    pub(super) fn plan_alone(&self, request: Request<'_>, protocol: Protocol) -> Result<Program, CommandError> {
+        let Request { row, args, .. } = request;
         let scratch = program::needs_scratch(&self.slots, row, &args) && !matches!(row.route, Route::Split(_));
         let kind = if scratch { Kind::Steps { scratch: true } } else { Kind::Direct };
         let mut program = Program::new(kind, self.slots, self.shard, protocol);
-        let request = Request { number, row, args, db, draw: 0 };
-        if let Err(error) = program.add(request) {
-            self.refuse_call(connection, Some(number), &error);
-            return Flow::Done;
+        program.add(request)?;
+        Ok(program)
+    }
+
+    /// Begins it, unless its arguments are wrong, or lanes are full.
+    pub(super) fn begin_planned(
+        &mut self,
+        connection: ConnectionId,
+        number: CommandNumber,
+        planned: Result<Program, CommandError>,
+        beginning: impl FnOnce() -> Beginning,
+    ) -> Flow {
+        match planned {
+            Ok(program) if !self.have_credit(&program) => return Flow::Hold,
+            Ok(program) => self.begin_transaction(connection, program, beginning()),
+            Err(error) => self.refuse_call(connection, Some(number), &error),
         }
-        if !self.have_credit(&program) {
-            return Flow::Hold;
-        }
-        self.begin_transaction(connection, program, Beginning::default());
         Flow::Done
     }
 
@@ -316,6 +331,19 @@ impl Core {
             Place::At(home) => self.run_on(home, call),
             Place::Several => self.run_as_transaction(call),
         }
+    }
+
+    /// Keys with the shard that has them, each shard once.
+    pub(super) fn by_shard<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Vec<(ShardId, Vec<&'k [u8]>)> {
+        let mut by_shard: Vec<(ShardId, Vec<&[u8]>)> = Vec::new();
+        for key in keys {
+            let shard = self.shard_of(key);
+            match by_shard.iter_mut().find(|(owner, _)| *owner == shard) {
+                Some((_, keys)) => keys.push(key),
+                None => by_shard.push((shard, vec![key])),
+            }
+        }
+        by_shard
     }
 
     pub(super) fn place_of(&mut self, row: &'static Row<Handler>, args: Args<'_>) -> Place {

@@ -225,14 +225,7 @@ impl Core {
         }
         let (db, id) = (session.db, session.id);
         session.watched.extend(args.from(1).iter().map(|key| (db, key.to_vec())));
-        let mut by_shard: Vec<(ShardId, Vec<&[u8]>)> = Vec::new();
-        for key in args.from(1).iter() {
-            let shard = self.shard_of(key);
-            match by_shard.iter_mut().find(|(owner, _)| *owner == shard) {
-                Some((_, keys)) => keys.push(key),
-                None => by_shard.push((shard, vec![key])),
-            }
-        }
+        let by_shard = self.by_shard(args.from(1).iter());
         let ending = Ending::Gather(Gather::Ok);
         let mut gathering = Gathering::new(ending, by_shard.len(), self.protocol(connection));
         self.hold_for(connection, &mut gathering);
